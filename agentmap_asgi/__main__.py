@@ -1,0 +1,232 @@
+"""The command line: serve, run, check and draw workflows.
+
+Packages are imported by the command that needs them, so that every command starts fast.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import ipaddress
+import json
+import shlex
+import socket
+import sys
+from typing import TYPE_CHECKING, Any
+
+from .errors import AgentMapError
+
+if TYPE_CHECKING:
+    from .services.agentmap import AgentMapService
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command and return its exit status: 0, or 1 when it found errors, or 2 when it could not begin."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return int(arguments.command(arguments))
+    except AgentMapError as exc:
+        print(exc.message, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="agentmap-asgi",
+        description="Workflows written as CSV rows. Settings come from AGENTMAP_* variables.",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    serve = commands.add_parser("serve", help="serve workflows over HTTP")
+    _source(serve)
+    serve.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
+    serve.add_argument("--port", type=int, default=8000, help="port to listen on; 0 takes a free one (%(default)s)")
+    serve.add_argument("--root-path", default="", help="the prefix a proxy serves this under, like /workflows")
+    serve.add_argument("--access-log", action="store_true", help="log every request")
+    serve.set_defaults(command=_serve)
+
+    run = commands.add_parser("run", help="run one workflow and print its document")
+    _source(run)
+    _graph(run)
+    run.add_argument(
+        "-i", "--input", action="append", default=[], metavar="NAME=TEXT", help="one field; may be repeated"
+    )
+    run.add_argument("--json", metavar="OBJECT", help="the initial state as JSON; - reads it from standard input")
+    run.set_defaults(command=_run)
+
+    check = commands.add_parser("check", help="report everything that is wrong with workflow files")
+    _source(check)
+    check.add_argument("--json", action="store_true", help="one JSON object a line")
+    check.set_defaults(command=_check)
+
+    graph = commands.add_parser("graph", help="draw a workflow")
+    _source(graph)
+    _graph(graph)
+    graph.add_argument("--format", choices=("mermaid", "dot", "json"), default="mermaid", help="(%(default)s)")
+    graph.set_defaults(command=_draw)
+
+    version = commands.add_parser("version", help="print the version")
+    version.set_defaults(command=_version)
+    return parser
+
+
+def _source(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", metavar="SOURCE", help="a CSV file, or a folder of them")
+
+
+def _graph(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("graph", metavar="GRAPH", help="the workflow's name, or file::Name")
+
+
+def _service(source: str) -> AgentMapService:
+    from .config import AgentMapConfig
+    from .services.agentmap import AgentMapService
+
+    return AgentMapService(AgentMapConfig.from_env(), source=source)
+
+
+def _version(arguments: argparse.Namespace) -> int:
+    from . import __version__
+
+    print(f"agentmap-asgi {__version__}")
+    return 0
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    state = _state(arguments)
+    if state is None:
+        return 2
+    service = _service(arguments.source)
+
+    async def run() -> dict[str, Any]:
+        try:
+            return await service.execute_workflow(arguments.graph, state)
+        finally:
+            await service.aclose()
+
+    document = asyncio.run(run())
+    print(json.dumps(document, ensure_ascii=False, indent=2))
+    return 0 if document["success"] else 1
+
+
+def _state(arguments: argparse.Namespace) -> dict[str, Any] | None:
+    """The initial state that the arguments describe; None after an error was printed."""
+    text = sys.stdin.read() if arguments.json == "-" else arguments.json
+    try:
+        state = json.loads(text) if text else {}
+    except ValueError as exc:
+        print(f"--json is not JSON: {exc}", file=sys.stderr)
+        return None
+    if not isinstance(state, dict):
+        print('--json takes an object, like {"name": "Ada"}', file=sys.stderr)
+        return None
+    for pair in arguments.input:
+        name, sign, value = pair.partition("=")
+        if not sign or not name:
+            print(f"--input takes NAME=TEXT, not {pair!r}", file=sys.stderr)
+            return None
+        state[name] = value
+    return state
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    catalogue = _service(arguments.source).catalogue
+    found = catalogue.findings
+    for diagnostic in found:
+        print(json.dumps(diagnostic.to_dict(), ensure_ascii=False) if arguments.json else diagnostic)
+    errors = sum(diagnostic.severity == "error" for diagnostic in found)
+    if not arguments.json:
+        files = f"{len(catalogue.files)} file{'s' * (len(catalogue.files) != 1)}"
+        workflows = f"{len(catalogue.workflows)} workflow{'s' * (len(catalogue.workflows) != 1)}"
+        print(f"{workflows} in {files}: {errors} error{'s' * (errors != 1)}, {len(found) - errors} to note")
+    return 1 if errors else 0
+
+
+def _draw(arguments: argparse.Namespace) -> int:
+    drawing = _service(arguments.source).draw_workflow(arguments.graph, arguments.format)
+    text = drawing if isinstance(drawing, str) else json.dumps(drawing, ensure_ascii=False, indent=2)
+    print(text.rstrip("\n"))
+    return 0
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    if not _loopback(arguments.host):
+        print(
+            f"Refusing to listen on {arguments.host}: this server asks nobody who they are, so it answers this machine "
+            "only. To serve others, mount AgentMapApp in an application and give AgentMapContext(authenticate=...)",
+            file=sys.stderr,
+        )
+        return 2
+    import uvicorn
+
+    from .app import AgentMapApp
+
+    app = AgentMapApp(service=_service(arguments.source))
+    family = socket.AF_INET6 if ":" in arguments.host else socket.AF_INET
+    try:
+        listening = socket.create_server((arguments.host, arguments.port), family=family)
+    except OSError as exc:
+        print(f"Cannot listen on {arguments.host} port {arguments.port}: {exc.strerror}", file=sys.stderr)
+        return 2
+    port = listening.getsockname()[1]
+    host = f"[{arguments.host}]" if family is socket.AF_INET6 else arguments.host
+    root = "/" + arguments.root_path.strip("/") if arguments.root_path.strip("/") else ""
+    print(_welcome(app.service, f"http://{host}:{port}"), flush=True)
+    config = uvicorn.Config(
+        app,
+        root_path=root,
+        log_level="info" if arguments.access_log else "warning",
+        access_log=arguments.access_log,
+        timeout_graceful_shutdown=max(1, round(app.service.config.shutdown_grace)),
+    )
+    uvicorn.Server(config).run(sockets=[listening])
+    return 0
+
+
+def _loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _welcome(service: AgentMapService, base: str) -> str:
+    """What is served and what to try: lines that can be typed as they are."""
+    workflows = service.catalogue.workflows
+    healthy = [workflow for workflow in workflows if not workflow.broken]
+    broken = len(workflows) - len(healthy)
+    more = f", {broken} of them with errors (see {base}/list)" if broken else ""
+    lines = [f"{len(workflows)} workflow{'s' * (len(workflows) != 1)} on {base}{more}", "", "Try:"]
+    lines.append(f"  curl {base}/list")
+    names = [workflow.name for workflow in workflows]
+    for workflow in healthy[:3]:
+        name = workflow.name if names.count(workflow.name) == 1 else workflow.graph_id
+        body = {"graph_name": name, "initial_state": _example(service.get_workflow_schema(name))}
+        given = shlex.quote(json.dumps(body, ensure_ascii=False))
+        lines.append(f"  curl {base}/execute -H 'Content-Type: application/json' -d {given}")
+    lines += ["", "Ctrl+C stops it."]
+    return "\n".join(lines)
+
+
+def _example(schema: dict[str, Any]) -> Any:
+    """A value that fits a JSON Schema, so far as simple ones go."""
+    for key in ("const", "default"):
+        if key in schema:
+            return schema[key]
+    for key in ("examples", "enum"):
+        if schema.get(key):
+            return schema[key][0]
+    kinds = schema.get("type", "string")
+    kind = kinds if isinstance(kinds, str) else kinds[0]
+    if kind == "object":
+        properties = schema.get("properties", {})
+        return {name: _example(part) for name, part in properties.items() if name in schema.get("required", properties)}
+    return {"array": [], "integer": 1, "number": 1, "boolean": True, "null": None}.get(kind, "text")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,114 @@
+"""Agents that make a value: default, echo, input, success, failure, summary, aggregator."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from ..errors import InputMissing, OutputTooLarge
+from ..execution.fields import MISSING, SPECIAL, Position, bind, finder, gather, getter
+from ..execution.templates import Template
+from ..execution.values import text_of
+from ..workflows.diagnostics import Finding
+from ..workflows.model import Node
+from .registry import Outcome, Site, Step
+
+
+def default(node: Node, site: Site) -> Step:
+    return _rendered(node, site) if node.prompt else _passed_on(node)
+
+
+def echo(node: Node, site: Site) -> Step:
+    return _rendered(node, site) if Template(node.prompt).names else _passed_on(node)
+
+
+def success(node: Node, site: Site) -> Step:
+    make = default(node, site)
+    return lambda values, position: Outcome(make(values, position), True)
+
+
+def failure(node: Node, site: Site) -> Step:
+    make = default(node, site)
+    return lambda values, position: Outcome(make(values, position), False)
+
+
+def aggregator(node: Node, site: Site) -> Step:
+    bindings = bind(node.inputs)
+    return lambda values, position: gather(bindings, values, position)
+
+
+def taken_input(node: Node, site: Site) -> Step:
+    gets = [(name, getter(name)) for name in node.outputs]
+
+    def take(values: dict[str, Any], position: Position) -> Any:
+        found = {name: get(values, position) for name, get in gets}
+        for name, value in found.items():
+            if value is MISSING:
+                raise InputMissing(f"The node asks for {name!r}; give it in initial_state")
+        return found[gets[0][0]] if len(gets) == 1 else found or None
+
+    return take
+
+
+def input_reads(node: Node) -> tuple[str, ...]:
+    return node.outputs
+
+
+def summary(node: Node, site: Site) -> Step:
+    bindings = bind(node.inputs)
+    line = Template(str(node.options.get("format", "{key}: {value}")))
+    separator = str(node.options.get("separator", "\n\n"))
+    wanted = _names(node.options.get("include_keys"))
+
+    def join(values: dict[str, Any], position: Position) -> str:
+        parts = []
+        for key, value in gather(bindings, values, position).items():
+            if value is not None and (wanted is None or key in wanted):
+                fields = {"key": key, "value": text_of(value)}
+                parts.append("".join(literal + fields.get(name or "", "") for literal, name in line.parts))
+        text = separator.join(parts)
+        if len(text) > site.max_output:
+            raise OutputTooLarge(f"The summary has more than {site.max_output} characters")
+        return text
+
+    return join
+
+
+def check_summary(node: Node) -> Iterator[Finding]:
+    names = Template(str(node.options.get("format", ""))).names
+    for name in names:
+        if name not in ("key", "value"):
+            yield Finding(
+                "AM-A004", "error", f"format has {{{name}}}", "Use {key} and {value}.", "Context", f"{{{name}}}"
+            )
+
+
+def _names(option: Any) -> frozenset[str] | None:
+    """A list of names as authors write it: a JSON list, or a text with | or commas."""
+    if option is None or option == "":
+        return None
+    parts = option if isinstance(option, list) else str(option).replace(",", "|").split("|")
+    return frozenset(str(part).strip() for part in parts)
+
+
+def _rendered(node: Node, site: Site) -> Step:
+    return Template(node.prompt).compile(finder(bind(node.inputs), state=True), limit=site.max_output)
+
+
+def _passed_on(node: Node) -> Step:
+    """One input: its value; several: the object; none: null."""
+    bindings = bind(node.inputs)
+    if not bindings:
+        return lambda values, position: None
+    if len(bindings) > 1:
+        return lambda values, position: gather(bindings, values, position)
+    source = node.inputs[0].source
+    if "." not in source and source not in SPECIAL:
+        return lambda values, position: values.get(source)
+    get = bindings[0][1]
+
+    def pass_on(values: dict[str, Any], position: Position) -> Any:
+        value = get(values, position)
+        return None if value is MISSING else value
+
+    return pass_on

@@ -1,0 +1,273 @@
+"""What an agent is, and the table that finds one by the name in a row."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from copy import copy
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, Protocol
+
+from ..errors import ConfigError, nearest
+from ..execution.fields import Position
+from ..workflows.diagnostics import Finding
+from ..workflows.model import Node
+
+Mode = Literal["inline", "async", "thread"]
+"""How an agent is called: in the walk itself (short, never blocking), awaited, or in a worker thread."""
+
+
+class Call(Protocol):
+    """What an agent is given. All values are the agent's own copies; changing them changes nothing else."""
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """The fields of Input_Fields; absent ones are None."""
+
+    @property
+    def prompt(self) -> str:
+        """The Prompt with its fields filled in."""
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """The row's Context, with `secret:NAME` values looked up."""
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """The whole state before this node."""
+
+    @property
+    def context(self) -> Mapping[str, Any]:
+        """What the host said about this run: principal, request id, …"""
+
+    @property
+    def node(self) -> Node: ...
+    @property
+    def graph_name(self) -> str: ...
+    @property
+    def execution_id(self) -> str: ...
+    @property
+    def attempt(self) -> int:
+        """1 for the first attempt."""
+
+    @property
+    def idempotency_key(self) -> str:
+        """The same for every attempt of this run of the node; pass it to services that accept one."""
+
+    def service(self, name: str) -> Any:
+        """A service the agent declared (`services=`); ServiceMissing when it was not declared or does not exist."""
+
+    async def resolve(self, name: str) -> Any:
+        """Any service of the context object, opened on first use."""
+
+    def report(self, progress: float, message: str = "") -> None:
+        """Say how far the work is: 0.0 to 1.0."""
+
+    def log(self, message: str, **fields: Any) -> None:
+        """A line in the log, with the execution's and the node's names."""
+
+
+class Outcome(NamedTuple):
+    """A result with more to say than its value; a plain value means `Outcome(value)`."""
+
+    value: Any
+    success: bool = True
+    """Becomes `last_action_success` and chooses between Success_Next and Failure_Next."""
+    goto: str | None = None
+    """The next node, for agents that route by themselves; it must be among the agent's `targets`."""
+
+
+Step = Callable[[dict[str, Any], Position], Any]
+"""An agent compiled for one node: (values, position) -> result value, or Outcome if the agent is `rich`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agent:
+    """One kind of node: a row of the registry.
+
+    An agent is called with a Call (`run`), or, for the small built-ins, compiled once for each node into a function of
+    the state (`compile`), which is never awaited and needs no Call.
+    """
+
+    name: str
+    summary: str
+    aliases: tuple[str, ...] = ()
+    mode: Mode = "inline"
+    run: Callable[[Call], Any] | None = None
+    compile: Callable[[Node, Site], Step] | None = None
+    rich: bool = False
+    """Its results are Outcomes (they set the flag or route)."""
+    sub_workflow: bool = False
+    """The node runs another workflow; the executor does it."""
+    services: tuple[str, ...] = ()
+    """Services of the context object it needs; a missing one is found when the workflow is loaded."""
+    expected_params: tuple[str, ...] = ()
+    """Parameter names bound by position to Input_Fields without colons."""
+    idempotent: bool = False
+    """It may run again after a crash."""
+    state_prompt: bool = True
+    """Its Prompt may read the whole state, not only its inputs."""
+    reads: Callable[[Node], Iterable[str]] | None = None
+    """State fields it must have beyond Input_Fields, for the checks."""
+    samples: Callable[[Node], Mapping[str, Any]] | None = None
+    """Values of state fields that lead somewhere, to show what a caller may give."""
+    targets: Callable[[Node, Mapping[str, Node]], tuple[str, ...]] | None = None
+    """(node, all nodes of the workflow) -> names of the nodes it may route to by itself."""
+    check: Callable[[Node], Iterable[Finding]] | None = None
+    """What is wrong with a row's options."""
+
+
+class Site(NamedTuple):
+    """What a compiled agent may know of its surroundings."""
+
+    nodes: Mapping[str, Node]
+    """All nodes of the workflow by name."""
+    max_output: int = 1024 * 1024
+    """Size of a node's output in bytes (characters for texts)."""
+
+
+def fold(name: str) -> str:
+    """The form in which agent names are compared: `EchoAgent`, `echo_agent` and `ECHO` are one."""
+    plain = "".join(c for c in name.casefold() if c.isalnum())
+    return plain.removesuffix("agent") or plain
+
+
+class Registry:
+    """Agents by name and alias. Immutable; `extended` gives a new one."""
+
+    def __init__(self, agents: Iterable[Agent] = ()) -> None:
+        self._agents: dict[str, Agent] = {}
+        self._by_fold: dict[str, Agent] = {}
+        self._written: dict[str, Agent | None] = {}
+        for agent in agents:
+            self._agents[agent.name] = agent
+            for name in (agent.name, *agent.aliases):
+                self._by_fold[fold(name)] = agent
+
+    def find(self, written: str) -> Agent | None:
+        """The agent a row names, in any case and with or without the word Agent; empty means `default`."""
+        try:
+            return self._written[written]
+        except KeyError:
+            agent = self._by_fold.get(fold(written or "default"))
+            if len(self._written) < 10_000:
+                self._written[written] = agent
+            return agent
+
+    def __getitem__(self, name: str) -> Agent:
+        return self._agents[name]
+
+    def __iter__(self) -> Iterator[Agent]:
+        return iter(self._agents.values())
+
+    def nearest(self, written: str) -> str | None:
+        """The name most like an unknown one."""
+        names = [name for agent in self for name in (agent.name, *agent.aliases)]
+        return nearest(written, names) or nearest(fold(written), names)
+
+    def extended(self, host: Mapping[str, Any]) -> Registry:
+        """This registry with the host's own agents, which win over built-ins of the same name."""
+        if not host:
+            return self
+        return Registry([*self, *(as_agent(name, thing) for name, thing in host.items())])
+
+
+def agent(
+    *,
+    services: Iterable[str] = (),
+    expected_params: Iterable[str] = (),
+    idempotent: bool = False,
+    inline: bool = False,
+    summary: str = "",
+) -> Callable[[Callable[[Call], Any]], Callable[[Call], Any]]:
+    """Declare what an agent function needs: `@agent(services=["database"])`.
+
+    `services` are names of the context object's services. `inline` promises that a plain function returns at once and
+    never blocks, so that it is called without a thread. `idempotent` says that it may run again after a crash.
+    """
+
+    def declare(function: Callable[[Call], Any]) -> Callable[[Call], Any]:
+        function.__agentmap__ = {  # type: ignore[attr-defined]  # a mark on the user's own function
+            "services": tuple(services),
+            "expected_params": tuple(expected_params),
+            "idempotent": idempotent,
+            "inline": inline,
+            "summary": summary,
+        }
+        return function
+
+    return declare
+
+
+def as_agent(name: str, thing: Any) -> Agent:
+    """An Agent from what a host registers: a function of one Call, an object or class with `process(inputs)`.
+
+    A class is instantiated once, without arguments. `configure_<x>_service(service)` methods declare the service `x`;
+    each call gets a copy of the object, on which they are called before `process`. Raises ConfigError when `thing` is
+    none of these.
+    """
+    if isinstance(thing, Agent):
+        return thing
+    if isinstance(thing, type):
+        try:
+            thing = thing()
+        except TypeError as exc:
+            raise ConfigError(f"The agent {name!r} cannot be made without arguments: {exc}") from None
+    if hasattr(thing, "process"):
+        return _from_object(name, thing)
+    if not callable(thing):
+        raise ConfigError(
+            f"The agent {name!r} is a {type(thing).__name__}; register a function of one argument (the call), "
+            "or a class with process(self, inputs)"
+        )
+    declared: dict[str, Any] = getattr(thing, "__agentmap__", {})
+    is_async = inspect.iscoroutinefunction(thing) or inspect.iscoroutinefunction(type(thing).__call__)
+    if inspect.isgeneratorfunction(thing) or inspect.isasyncgenfunction(thing):
+        raise ConfigError(f"The agent {name!r} is a generator; return the result instead of yielding it")
+    return Agent(
+        name=name,
+        summary=declared.get("summary") or _first_line(thing),
+        mode="async" if is_async else "inline" if declared.get("inline") else "thread",
+        run=thing,
+        services=declared.get("services", ()),
+        expected_params=declared.get("expected_params", ()),
+        idempotent=declared.get("idempotent", False),
+        state_prompt=False,
+    )
+
+
+def _from_object(name: str, thing: Any) -> Agent:
+    setters = {
+        attribute.removeprefix("configure_").removesuffix("_service"): attribute
+        for attribute in dir(thing)
+        if attribute.startswith("configure_") and attribute.endswith("_service")
+    }
+    is_async = inspect.iscoroutinefunction(thing.process)
+
+    def configured(call: Call) -> Any:
+        """An object for this call alone: parallel nodes must not share a session that was set on it."""
+        own = copy(thing) if setters else thing
+        for service, setter in setters.items():
+            getattr(own, setter)(call.service(service))
+        return own
+
+    async def run_async(call: Call) -> Any:
+        return await configured(call).process(call.inputs)
+
+    def run_thread(call: Call) -> Any:
+        return configured(call).process(call.inputs)
+
+    return Agent(
+        name=name,
+        summary=_first_line(thing),
+        mode="async" if is_async else "thread",
+        run=run_async if is_async else run_thread,
+        services=(*setters, *getattr(thing, "services", ())),
+        expected_params=tuple(getattr(thing, "expected_params", ())),
+        idempotent=bool(getattr(thing, "idempotent", False)),
+        state_prompt=False,
+    )
+
+
+def _first_line(thing: Any) -> str:
+    return (inspect.getdoc(thing) or "").split("\n", 1)[0]

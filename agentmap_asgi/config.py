@@ -1,0 +1,133 @@
+"""Settings: plain values, one row each."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from math import inf
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_type_hints
+
+from .errors import ConfigError, nearest
+
+
+def _setting(default: Any, text: str, *, least: int = 0) -> Any:
+    return field(default=default, metadata={"help": text, "least": least})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentMapConfig:
+    """Plain settings. Unknown names and wrong types raise ConfigError.
+
+    The environment is read only by `from_env()`; the variable of a setting is `AGENTMAP_` and its name in capitals.
+    """
+
+    csv_path: str | None = _setting(None, "The workflow file, or the folder of workflow files (read recursively).")
+    prompts_path: str | None = _setting(None, "The folder that `prompt:name` and `file:name` in a Prompt read from.")
+    storage_url: str = _setting("memory://", "Where executions are kept.")
+    strict_inputs: bool = _setting(
+        False, "Refuse an execution whose initial state lacks a field that the workflow reads before it writes it."
+    )
+    max_steps: int = _setting(1_000, "Node runs in one execution.")
+    max_branches: int = _setting(256, "Branches open at once in one execution.")
+    max_depth: int = _setting(8, "Nesting of sub-workflows.")
+    execution_timeout: float = _setting(3_600.0, "Seconds an execution may take.")
+    max_state_bytes: int = _setting(4 * 1024 * 1024, "Size of an execution's state as JSON.")
+    max_output_bytes: int = _setting(1024 * 1024, "Size of one node's output as JSON.")
+    max_running: int = _setting(256, "Executions that run at once in this process.", least=1)
+    max_queued: int = _setting(10_000, "Executions that wait for a place; past it new ones are refused with 503.")
+    max_kept: int = _setting(1_000, "Finished executions that memory:// keeps for questions about them.")
+    max_threads: int = _setting(32, "Worker threads for agents that are plain functions.", least=1)
+    cancel_grace: float = _setting(1.0, "Seconds an agent gets to end after it was cancelled or timed out.")
+    shutdown_grace: float = _setting(10.0, "Seconds running executions get when the app stops.")
+    blocking_threshold: float = _setting(
+        0.25, "Seconds the event loop may stand still under an agent before a warning names the line; 0 turns it off."
+    )
+    max_body_bytes: int = _setting(1024 * 1024, "Size of a request body.")
+    max_json_depth: int = _setting(64, "Nesting of a JSON body.")
+    max_json_values: int = _setting(100_000, "Values in a JSON body.")
+    body_timeout: float = _setting(30.0, "Seconds a client gets to send its body.")
+    max_batch: int = _setting(1_000, "Executions in one batch request.")
+    max_csv_bytes: int = _setting(5 * 1024 * 1024, "Size of one workflow file.")
+    max_csv_rows: int = _setting(10_000, "Rows of one workflow file.")
+    enable_docs: bool = _setting(True, "Serve `/openapi.json`.")
+    debug_errors: bool = _setting(False, "Log the traceback of failed nodes at ERROR instead of DEBUG.")
+
+    if not TYPE_CHECKING:
+
+        def __new__(cls, *args: Any, **settings: Any) -> AgentMapConfig:
+            if args:
+                raise ConfigError("AgentMapConfig takes keywords only, for example csv_path='workflows/'")
+            for name in settings:
+                if name not in cls.__dataclass_fields__:
+                    raise ConfigError(_unknown(name))
+            return object.__new__(cls)
+
+    def __post_init__(self) -> None:
+        hints = get_type_hints(type(self))
+        for row in fields(self):
+            value = getattr(self, row.name)
+            if isinstance(value, Path):
+                object.__setattr__(self, row.name, value := str(value))
+            wanted = hints[row.name]
+            if wanted is float and type(value) is int:
+                object.__setattr__(self, row.name, value := float(value))
+            if (type(value) is bool and wanted is not bool) or not isinstance(value, wanted):
+                raise ConfigError(f"The setting {row.name} takes {_type_name(wanted)}, not {value!r}")
+            if type(value) in (int, float):
+                least = row.metadata["least"]
+                if not least <= value < inf:
+                    raise ConfigError(f"The setting {row.name} cannot be {value!r}; it is a number from {least} on")
+        if self.storage_url != "memory://":
+            raise ConfigError(f"storage_url={self.storage_url!r} is not known here; use memory://")
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None, **settings: Any) -> AgentMapConfig:
+        """Settings from `AGENTMAP_*` variables; keyword arguments win. Raises ConfigError naming a bad variable."""
+        environ = os.environ if environ is None else environ
+        hints = get_type_hints(cls)
+        found: dict[str, Any] = {}
+        for variable, text in environ.items():
+            if not variable.startswith("AGENTMAP_"):
+                continue
+            name = variable.removeprefix("AGENTMAP_").lower()
+            if name not in hints:
+                raise ConfigError(f"The variable {variable} is unknown: {_unknown(name)}")
+            try:
+                found[name] = _parsed(hints[name], text)
+            except ValueError:
+                raise ConfigError(f"The variable {variable} takes {_type_name(hints[name])}, not {text!r}") from None
+        return cls(**{**found, **settings})
+
+    @classmethod
+    def rows(cls) -> list[tuple[str, Any, str, str]]:
+        """The table of settings: (name, default, help, environment variable)."""
+        return [(f.name, f.default, f.metadata["help"], f"AGENTMAP_{f.name.upper()}") for f in fields(cls)]
+
+
+def _unknown(name: str) -> str:
+    close = nearest(name, list(AgentMapConfig.__dataclass_fields__))
+    return f"There is no setting {name!r}" + (f"; did you mean {close!r}?" if close else "")
+
+
+def _type_name(wanted: Any) -> str:
+    return {bool: "true or false", int: "a whole number", float: "a number"}.get(wanted, "a text")
+
+
+def _parsed(wanted: Any, text: str) -> Any:
+    if wanted is bool:
+        words = {
+            "1": True,
+            "true": True,
+            "yes": True,
+            "on": True,
+            "0": False,
+            "false": False,
+            "no": False,
+            "off": False,
+        }
+        if text.strip().lower() not in words:
+            raise ValueError(text)
+        return words[text.strip().lower()]
+    return wanted(text) if wanted in (int, float) else text

@@ -1,0 +1,159 @@
+"""What a host hands in: live services and callbacks, shared by all executions of one app."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final, Protocol
+
+from .errors import ServiceMissing, nearest
+from .scopes import AppScope, Level, Provider, Value, as_provider, scoped
+
+__all__ = ["AgentMapContext", "AppScope", "Clock", "SystemClock", "Value", "scoped"]
+
+DATABASE: Final = "database"
+CACHE: Final = "cache"
+
+
+class Clock(Protocol):
+    """Where times come from. Tests hand in their own."""
+
+    def time_ns(self) -> int:
+        """Nanoseconds since 1970, for what people read."""
+
+    def monotonic_ns(self) -> int:
+        """Nanoseconds that never go back, for durations and deadlines."""
+
+
+class SystemClock:
+    """The machine's own clocks."""
+
+    time_ns = staticmethod(time.time_ns)
+    monotonic_ns = staticmethod(time.monotonic_ns)
+
+
+class AgentMapContext:
+    """The host's live objects, given once at construction; nothing is opened here.
+
+    services: name -> a factory (a function, generator function or class, called without arguments) or the object
+    itself. database_session_factory: makes the service `database`, one for each attempt of a node. cache_service: the
+    service `cache`, an object or a factory. authenticate: `(Request) -> principal | None | Response`, sync or async.
+    authorize: `(principal, operation, graph, execution=None) -> bool`. agents: name -> function or class.
+    functions: name -> routing function for `func:name` cells, `(state) -> name | list of names`.
+    secrets: name -> value, or a function of the name. input_schemas: workflow -> pydantic model.
+
+    Raises TypeError for a factory that needs arguments and for a name given twice.
+    """
+
+    def __init__(
+        self,
+        services: Mapping[str, Any] | None = None,
+        *,
+        database_session_factory: Any = None,
+        cache_service: Any = None,
+        authenticate: Callable[..., Any] | None = None,
+        authorize: Callable[..., Any] | None = None,
+        principal_key: Callable[[Any], str] | None = None,
+        public: Iterable[str] = (),
+        agents: Mapping[str, Any] | None = None,
+        functions: Mapping[str, Callable[..., Any]] | None = None,
+        secrets: Mapping[str, str] | Callable[[str], str] | None = None,
+        input_schemas: Mapping[str, Any] | None = None,
+        on_error: Callable[..., Any] | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self._providers = _providers(services or {}, database_session_factory, cache_service)
+        self.authenticate = authenticate
+        self.authorize = authorize
+        self.principal_key = principal_key
+        self.public = frozenset((public,) if isinstance(public, str) else public)
+        self.agents = dict(agents or {})
+        self.functions = dict(functions or {})
+        self.secrets = secrets
+        self.input_schemas = dict(input_schemas or {})
+        self.on_error = on_error
+        self.clock: Clock = clock or SystemClock()
+
+    @property
+    def service_names(self) -> frozenset[str]:
+        """What agents may ask for."""
+        return frozenset(self._providers)
+
+    def provider(self, name: str) -> Provider:
+        """How a service is made. Raises ServiceMissing."""
+        found = self._providers.get(name)
+        if found is None:
+            raise ServiceMissing(_unknown("service", name, self._providers))
+        return found
+
+    @contextmanager
+    def override(self, **services: Any) -> Iterator[None]:
+        """Replace services for a while, for tests: `with context.override(cache=FakeCache()): ...`.
+
+        Functions, generator functions and classes are factories, as in `services`, and live as long as what they
+        replace. Services that are open already stay as they are. Raises TypeError for an unknown name.
+        """
+        replaced: dict[str, Provider] = {}
+        for name, thing in services.items():
+            if name not in self._providers:
+                raise TypeError(_unknown("service", name, self._providers))
+            replaced[name] = as_provider(name, thing, self._level(name), where=f"The override {name!r}")
+        before = {name: self._providers[name] for name in replaced}
+        self._providers.update(replaced)
+        try:
+            yield
+        finally:
+            self._providers.update(before)
+
+    def _level(self, name: str) -> Level:
+        known = self._providers[name]
+        return known.level if known.make is not None else _default_level(name)
+
+    def secret(self, name: str) -> str:
+        """The value of a secret. Raises ServiceMissing, naming the secret, when there is none."""
+        value: Any = None
+        if callable(self.secrets):
+            try:
+                value = self.secrets(name)
+            except LookupError:
+                value = None
+        elif self.secrets is not None:
+            value = self.secrets.get(name)
+        if value is None:
+            known = self.secrets if isinstance(self.secrets, Mapping) else ()
+            raise ServiceMissing(_unknown("secret", name, known))
+        if not isinstance(value, str):
+            raise TypeError(f"The secret {name!r} is not a text but a {type(value).__name__}")
+        return value
+
+
+def _providers(services: Mapping[str, Any], database: Any, cache: Any) -> dict[str, Provider]:
+    for name, given, keyword in ((DATABASE, database, "database_session_factory"), (CACHE, cache, "cache_service")):
+        if name in services and given is not None:
+            raise TypeError(f"The service {name!r} is given twice: in services and as {keyword}")
+    table = {
+        name: as_provider(name, thing, _default_level(name), where=f"services[{name!r}]")
+        for name, thing in services.items()
+    }
+    if database is not None:
+        table[DATABASE] = made = as_provider(
+            DATABASE, database, _default_level(DATABASE), where="database_session_factory", any_callable=True
+        )
+        if made.make is None and not isinstance(database, Value):
+            raise TypeError(
+                f"database_session_factory is a {type(database).__name__}; give a function that makes a session, "
+                "because a session must not be shared by parallel nodes"
+            )
+    if cache is not None:
+        table[CACHE] = as_provider(CACHE, cache, _default_level(CACHE), where="cache_service", any_callable=True)
+    return table
+
+
+def _default_level(name: str) -> Level:
+    return "node" if name == DATABASE else "run"
+
+
+def _unknown(kind: str, name: str, known: Iterable[str]) -> str:
+    close = nearest(name, list(known))
+    return f"There is no {kind} {name!r} in the context object" + (f"; did you mean {close!r}?" if close else "")

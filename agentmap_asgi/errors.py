@@ -1,0 +1,255 @@
+"""Every error this package raises on purpose.
+
+AgentMapError
+├── ConfigError              a setting or a constructor argument is wrong
+├── RequestRefused           a call was not accepted; nothing was started
+│   ├── UnknownWorkflow
+│   ├── AmbiguousWorkflow
+│   ├── WorkflowInvalid
+│   ├── InputInvalid
+│   ├── UnknownExecution
+│   ├── Overloaded
+│   └── ShuttingDown
+└── NodeFailure              a node ended without a result; the execution routes or fails
+    ├── AgentFailed          the agent raised
+    ├── NodeTimeout
+    ├── ResultInvalid        the result does not survive JSON
+    ├── OutputTooLarge
+    ├── RoutingInvalid       a routing function or a router chose what it must not
+    ├── ServiceMissing
+    ├── InputMissing
+    ├── MapOverInvalid
+    ├── SubworkflowFailed
+    └── LimitReached         a bound of the execution was hit; never routed to Failure_Next
+        ├── StepLimit
+        ├── BranchLimit
+        ├── DepthLimit
+        ├── StateTooLarge
+        ├── DeadlineExceeded
+        └── Cancelled
+
+Each class has a stable `code` and an HTTP `status`; its docstring says how to mend it. Message texts may change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any, ClassVar
+
+
+class AgentMapError(Exception):
+    """Base of all errors of this package."""
+
+    code: ClassVar[str] = "internal_error"
+    status: ClassVar[int] = 500
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or (type(self).__doc__ or "").split("\n", 1)[0])
+
+    @property
+    def message(self) -> str:
+        return str(self.args[0])
+
+
+class ConfigError(AgentMapError):
+    """A setting is unknown, has the wrong type, or contradicts another; the message names it and the remedy."""
+
+    code = "config_invalid"
+
+
+class RequestRefused(AgentMapError):
+    """The call was not accepted and nothing was started."""
+
+    code = "refused"
+    status = 400
+
+
+class UnknownWorkflow(RequestRefused):
+    """No workflow has this name; `GET /list` shows those that exist."""
+
+    code = "workflow_unknown"
+    status = 404
+
+    def __init__(self, name: str, close: Sequence[str] = ()) -> None:
+        self.name = name
+        self.close = tuple(close)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        super().__init__(f"There is no workflow {name!r}{hint}")
+
+
+class AmbiguousWorkflow(RequestRefused):
+    """Several files have a workflow of this name; call it as `file::Name`."""
+
+    code = "workflow_ambiguous"
+    status = 409
+
+    def __init__(self, name: str, candidates: Sequence[str]) -> None:
+        self.name = name
+        self.candidates = tuple(candidates)
+        super().__init__(f"{name!r} is in several files; call one of {', '.join(candidates)}")
+
+
+class WorkflowInvalid(RequestRefused):
+    """The workflow has errors in its CSV file and cannot be started; mend the rows its diagnostics name."""
+
+    code = "graph_invalid"
+    status = 409
+
+    def __init__(self, name: str, diagnostics: Sequence[Any] = ()) -> None:
+        self.name = name
+        self.diagnostics = tuple(diagnostics)
+        first = f": {diagnostics[0]}" if diagnostics else ""
+        more = f" (and {len(diagnostics) - 1} more)" if len(diagnostics) > 1 else ""
+        super().__init__(f"The workflow {name!r} has errors{first}{more}")
+
+
+class InputInvalid(RequestRefused):
+    """The initial state is not a JSON object, or breaks the workflow's declared input schema."""
+
+    code = "invalid_request"
+    status = 422
+
+    def __init__(
+        self, message: str | None = None, *, pointer: str = "", errors: Sequence[Mapping[str, str]] = ()
+    ) -> None:
+        """`errors` are objects with pointer, code and message, one for each place; else `pointer` is the place."""
+        super().__init__(message)
+        self.errors = tuple(errors) or ({"pointer": pointer, "code": self.code, "message": self.message},)
+
+
+class UnknownExecution(RequestRefused):
+    """No execution has this id, or it is not visible to the caller."""
+
+    code = "execution_unknown"
+    status = 404
+
+
+class Overloaded(RequestRefused):
+    """As many executions run and wait as `max_running` and `max_queued` allow; try again later."""
+
+    code = "overloaded"
+    status = 503
+
+
+class ShuttingDown(RequestRefused):
+    """The process is stopping and starts nothing new; try again, another worker will answer."""
+
+    code = "shutting_down"
+    status = 503
+
+
+class NodeFailure(AgentMapError):
+    """A node ended without a result."""
+
+    code = "node_failed"
+    retryable: ClassVar[bool] = False
+
+
+class AgentFailed(NodeFailure):
+    """The agent raised; the message carries the exception's type and text."""
+
+    code = "agent_error"
+    retryable = True
+
+
+class NodeTimeout(NodeFailure):
+    """An attempt took longer than the row's Timeout."""
+
+    code = "timeout"
+    retryable = True
+
+
+class ResultInvalid(NodeFailure):
+    """The agent's result cannot be written as JSON; the message names the place."""
+
+    code = "result_invalid"
+
+
+class OutputTooLarge(NodeFailure):
+    """One node's output is larger than `max_output_bytes`."""
+
+    code = "output_too_large"
+
+
+class RoutingInvalid(NodeFailure):
+    """A routing function or a router named a node that does not exist or was not declared."""
+
+    code = "routing_invalid"
+
+
+class ServiceMissing(NodeFailure):
+    """An agent asked for a service that the context object does not have."""
+
+    code = "service_missing"
+
+
+class InputMissing(NodeFailure):
+    """An `input` node found no value in the state; put one under its Output_Field in `initial_state`."""
+
+    code = "input_missing"
+
+
+class MapOverInvalid(NodeFailure):
+    """The field that a row's Map_Over names is not a list."""
+
+    code = "map_over_invalid"
+
+
+class SubworkflowFailed(NodeFailure):
+    """The workflow that a `graph` node ran has failed; the message carries its error."""
+
+    code = "subworkflow_failed"
+    retryable = True
+
+
+class LimitReached(NodeFailure):
+    """A bound of the execution was hit; it ends the execution and no Failure_Next handles it."""
+
+    code = "limit_reached"
+
+
+class StepLimit(LimitReached):
+    """The execution ran more nodes than `max_steps`; look for a loop that never ends, or raise the limit."""
+
+    code = "step_limit"
+
+
+class BranchLimit(LimitReached):
+    """More branches were open at once than `max_branches` allows."""
+
+    code = "branch_limit"
+
+
+class DepthLimit(LimitReached):
+    """Sub-workflows are nested deeper than `max_depth`; look for one that calls itself."""
+
+    code = "depth_limit"
+
+
+class StateTooLarge(LimitReached):
+    """The state grew past `max_state_bytes`; keep large values outside and pass references."""
+
+    code = "state_too_large"
+
+
+class DeadlineExceeded(LimitReached):
+    """The execution took longer than `execution_timeout` seconds."""
+
+    code = "deadline"
+    retryable = True
+
+
+class Cancelled(LimitReached):
+    """The execution was cancelled."""
+
+    code = "cancelled"
+
+
+def nearest(word: str, known: Sequence[str], *, cutoff: float = 0.6) -> str | None:
+    """The known word most like `word` (case ignored), or None when none is close."""
+    folded: dict[str, str] = {}
+    for candidate in known:
+        folded.setdefault(candidate.casefold(), candidate)
+    found = get_close_matches(word.casefold(), list(folded), n=1, cutoff=cutoff)
+    return folded[found[0]] if found else None

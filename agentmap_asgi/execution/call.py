@@ -1,0 +1,126 @@
+"""What an agent is given when it is called."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from ..errors import ResultInvalid, ServiceMissing
+from ..scopes import NodeScope, RunScope
+from ..workflows.model import Node
+from .fields import gather
+from .plan import PlanNode
+from .values import copied
+from .walker import Token
+
+logger = logging.getLogger("agentmap_asgi.agents")
+
+
+class Running(Protocol):
+    """What a call needs of its execution."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def context(self) -> Mapping[str, Any]: ...
+    @property
+    def scope(self) -> RunScope: ...
+    def secret(self, name: str) -> str: ...
+    def progress(self, node: str, visit: int, share: float, message: str) -> None: ...
+
+
+class NodeCall:
+    """One attempt of one run of a node. Everything is made when the agent asks for it."""
+
+    __slots__ = ("_inputs", "_plan", "_run", "_token", "_values", "attempt", "item", "node_scope")
+
+    def __init__(
+        self,
+        run: Running,
+        plan: PlanNode,
+        token: Token,
+        values: dict[str, Any],
+        attempt: int = 1,
+        item: int | None = None,
+    ) -> None:
+        self._run = run
+        self._plan = plan
+        self._token = token
+        self._values = values
+        self._inputs: dict[str, Any] | None = None
+        self.attempt = attempt
+        self.item = item
+        self.node_scope: NodeScope | None = None
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        if self._inputs is None:
+            self._inputs = copied(gather(self._plan.bindings, self._values, self._token))
+        return self._inputs
+
+    @property
+    def prompt(self) -> str:
+        return self._plan.prompt(self._values, self._token)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        options = {}
+        for name, value in self._plan.node.options.items():
+            if isinstance(value, str) and value.startswith("secret:"):
+                options[name] = self._run.secret(value.removeprefix("secret:"))
+            else:
+                options[name] = copied(value)
+        return options
+
+    @property
+    def state(self) -> dict[str, Any]:
+        state: dict[str, Any] = copied(self._values)
+        return state
+
+    @property
+    def context(self) -> dict[str, Any]:
+        return {name: _own(value) for name, value in self._run.context.items()}
+
+    @property
+    def node(self) -> Node:
+        return self._plan.node
+
+    @property
+    def graph_name(self) -> str:
+        return self._plan.node.graph
+
+    @property
+    def execution_id(self) -> str:
+        return self._run.id
+
+    @property
+    def idempotency_key(self) -> str:
+        key = f"{self._run.id}/{self._plan.name}#{self._token.visit}"
+        return key if self.item is None else f"{key}/{self.item}"
+
+    def service(self, name: str) -> Any:
+        if self.node_scope is None:
+            raise ServiceMissing(f"The agent did not declare the service {name!r}; add it to services=[…]")
+        return self.node_scope.get(name)
+
+    async def resolve(self, name: str) -> Any:
+        if self.node_scope is None:
+            self.node_scope = self._run.scope.node_scope()
+        return await self.node_scope.resolve(name)
+
+    def report(self, progress: float, message: str = "") -> None:
+        self._run.progress(self._plan.name, self._token.visit, progress, message)
+
+    def log(self, message: str, **fields: Any) -> None:
+        extra = {"execution_id": self.execution_id, "graph_name": self.graph_name, "node": self._plan.name, **fields}
+        line = "".join(c if c.isprintable() else " " for c in message)
+        logger.info("%s/%s: %s", self.graph_name, self._plan.name, line, extra={"agentmap": extra})
+
+
+def _own(value: Any) -> Any:
+    """A copy of a JSON value; anything else that a hook has put there is the host's, and given as it is."""
+    try:
+        return copied(value)
+    except ResultInvalid:
+        return value

@@ -1,0 +1,89 @@
+"""Who may call: the host's `authenticate` and `authorize`, asked at the edge of every calls."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.responses import Response
+
+from ..context import AgentMapContext
+from ..errors import AmbiguousWorkflow, UnknownWorkflow
+from .exchange import Exchange
+from .problems import forbidden, unauthenticated
+
+
+async def authenticate(exchange: Exchange) -> Response | None:
+    """Set the exchange's principal. A Response is the host's own answer; Refusal 401 when there is no principal.
+
+    A plain function is called in the event loop, so it must not block; give a coroutine function if it has to wait.
+    """
+    context = exchange.calls.service.context
+    if context.authenticate is None:
+        owner_of(exchange.principal, context)  # a principal of the host's own finding
+        return None
+    found = context.authenticate(exchange.request)
+    if inspect.isawaitable(found):
+        found = await found
+    if isinstance(found, Response):
+        return found
+    if found is None or found is False:
+        raise unauthenticated()
+    exchange.principal = found
+    owner_of(found, context)
+    return None
+
+
+def owner_of(principal: Any, context: AgentMapContext) -> str | None:
+    """The text that stands for a principal in executions. Raises TypeError when it has none."""
+    if principal is None:
+        return None
+    if context.principal_key is not None:
+        return str(context.principal_key(principal))
+    if isinstance(principal, str):
+        return principal
+    for name in ("id", "sub"):
+        key = principal.get(name) if isinstance(principal, Mapping) else getattr(principal, name, None)
+        if key is not None:
+            return str(key)
+    raise TypeError(
+        f"The principal is a {type(principal).__name__} without id or sub; give AgentMapContext(principal_key=...)"
+    )
+
+
+async def allowed(exchange: Exchange, verb: str, graph: str | None) -> bool:
+    """Whether the host's `authorize` lets the caller do this."""
+    ask = exchange.calls.service.context.authorize
+    if ask is None:
+        return True
+    answer = ask(exchange.principal, verb, graph)
+    if inspect.isawaitable(answer):
+        answer = await answer
+    return bool(answer)
+
+
+async def permit(exchange: Exchange, verb: str, name: str) -> None:
+    """Refuse what the caller may not do with a workflow: 404 when it may not even see it, else 403.
+
+    `authorize` is asked about the graph id (`file::Name`) that the name stands for.
+    """
+    service = exchange.calls.service
+    if service.context.authorize is None:
+        return
+    try:
+        graph_id = service.catalogue.find(name).graph_id
+    except AmbiguousWorkflow as exc:
+        seen = [candidate for candidate in exc.candidates if await allowed(exchange, "workflow", candidate)]
+        raise (AmbiguousWorkflow(name, seen) if seen else UnknownWorkflow(name)) from None
+    if await allowed(exchange, verb, graph_id):
+        return
+    if verb == "workflow" or not await allowed(exchange, "workflow", graph_id):
+        raise UnknownWorkflow(name)
+    raise forbidden()
+
+
+async def permit_plain(exchange: Exchange, verb: str) -> None:
+    """Refuse what the caller may not do at all."""
+    if not await allowed(exchange, verb, None):
+        raise forbidden()

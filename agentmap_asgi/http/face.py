@@ -1,0 +1,68 @@
+"""One way in to a service: the operations behind their guards. No request leaves it without an answer."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from ..errors import AgentMapError, ConfigError, nearest
+from ..services.agentmap import AgentMapService
+from .auth import authenticate
+from .calls import Calls, logger
+from .exchange import Exchange
+from .openapi import document
+from .operations import OPERATIONS, Operation
+from .problems import Refusal, problem_reply
+from .routes import Routes
+
+
+class Face(Calls):
+    """What the ASGI app and the FastAPI routes share. `guarded` says that the host guards the routes itself."""
+
+    def __init__(self, service: AgentMapService, *, docs: bool | None = None, guarded: bool = False) -> None:
+        super().__init__(service)
+        wanted = self.config.enable_docs if docs is None else docs
+        self.operations = tuple(row for row in OPERATIONS if wanted or not row.docs)
+        self.routes = Routes(self.operations)
+        self.public = service.context.public
+        names = [row.name for row in OPERATIONS]
+        for name in self.public.difference(names):
+            close = nearest(name, names)
+            hint = f"; did you mean {close!r}?" if close else f"; they are {', '.join(names)}"
+            raise ConfigError(f"public={name!r} is no operation{hint}")
+        if service.context.authenticate is None and not guarded:
+            logger.warning(
+                "The workflows are open to every caller: give AgentMapContext(authenticate=...), or dependencies=[...] "
+                "to include_agentmap_routes"
+            )
+
+    @cached_property
+    def description(self) -> dict[str, Any]:
+        """The OpenAPI document, but for its servers."""
+        return document(self.operations)
+
+    async def answer(self, exchange: Exchange, operation: Operation | Refusal) -> Response:
+        """The response to a request, whatever happens. `operation` may be the reason why there is none."""
+        try:
+            host_answer = None
+            if isinstance(operation, Refusal) or operation.name not in self.public:
+                host_answer = await authenticate(exchange)
+            if host_answer is not None:
+                response = host_answer
+            elif isinstance(operation, Refusal):
+                raise operation
+            else:
+                response = await operation.handler(exchange)
+        except (Refusal, AgentMapError, HTTPException) as exc:
+            refusal = self.refusal(exc, exchange.request_id)
+            response = problem_reply(refusal, exchange.instance, exchange.request_id)
+        except Exception as exc:
+            refusal = self.unexpected(exc, exchange.request_id)
+            response = problem_reply(refusal, exchange.instance, exchange.request_id)
+        response.raw_headers.append((b"x-request-id", exchange.request_id.encode()))
+        if exchange.head:
+            response.body = b""
+        return response

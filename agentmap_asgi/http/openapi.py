@@ -1,0 +1,111 @@
+"""The OpenAPI document, from the table of operations."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from typing import Any, Final
+
+from pydantic import BaseModel
+from pydantic.json_schema import JsonSchemaMode, models_json_schema
+
+from . import schemas
+from .operations import Operation
+from .problems import phrase
+
+REF: Final = "#/components/schemas/{model}"
+TEXT: Final = {"schema": {"type": "string"}}
+ALWAYS: Final = (401, 500)
+"""Any operation may be refused for want of credentials, and may go wrong."""
+
+
+def document(operations: Iterable[Operation]) -> dict[str, Any]:
+    """The operations as OpenAPI 3.1, without `servers`."""
+    rows = tuple(operations)
+    paths: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        paths.setdefault(row.plain_path, {})[row.method.lower()] = described(row) | {"operationId": row.name}
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Workflows", "version": _version()},
+        "paths": paths,
+        "components": {"schemas": _components(rows)},
+    }
+
+
+def described(row: Operation) -> dict[str, Any]:
+    """One operation. Its models are references into the document's components."""
+    parameters = [path_parameter(name) for name in row.parameters]
+    for name, summary, choices in row.query:
+        schema: dict[str, Any] = {"type": "string"} | ({"enum": list(choices)} if choices else {})
+        parameters.append({"name": name, "in": "query", "description": summary, "schema": schema})
+    content = {"application/json": {"schema": _ref(row.answer)}} | dict.fromkeys(row.texts, TEXT)
+    if row.name.startswith("schema"):
+        content = {"application/schema+json": content["application/json"]}
+    found: dict[str, Any] = {
+        "summary": row.summary,
+        "parameters": parameters,
+        "responses": {
+            "200": {"description": "OK", "content": content},
+            **{str(status): refused(status) for status in sorted({*row.problems, *ALWAYS})},
+        },
+    }
+    if row.name == "ready":
+        found["responses"]["503"] = {"description": phrase(503), "content": content}
+    if row.name == "list":
+        found["responses"]["304"] = {"description": phrase(304)}
+    bodies: dict[str, Any] = dict.fromkeys(row.files, TEXT)
+    if row.body is not None:
+        bodies["application/json"] = {"schema": _ref(row.body)}
+    if bodies:
+        found["requestBody"] = {"required": True, "content": bodies}
+    return found
+
+
+def path_parameter(name: str) -> dict[str, Any]:
+    """A parameter of the path."""
+    return {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+
+
+def refused(status: int) -> dict[str, Any]:
+    """The response of a refusal."""
+    return {
+        "description": phrase(status),
+        "content": {"application/problem+json": {"schema": _ref(schemas.Problem)}},
+    }
+
+
+def _ref(model: type[BaseModel]) -> dict[str, str]:
+    return {"$ref": REF.format(model=model.__name__)}
+
+
+def _components(rows: Iterable[Operation]) -> dict[str, Any]:
+    """The schemas of all models that the rows name."""
+    models: dict[type[BaseModel], JsonSchemaMode] = {schemas.Problem: "serialization"}
+    for row in rows:
+        models[row.answer] = "serialization"
+        if row.body is not None:
+            models[row.body] = "validation"
+    _, found = models_json_schema(sorted(models.items(), key=lambda item: item[0].__name__), ref_template=REF)
+    definitions: dict[str, Any] = found["$defs"]
+    return definitions
+
+
+def with_schemas(part: Any) -> Any:
+    """The same, with models in the place of references to them: for documents whose components are not ours."""
+    if isinstance(part, list):
+        return [with_schemas(item) for item in part]
+    if not isinstance(part, dict):
+        return part
+    if "$ref" not in part:
+        return {key: with_schemas(value) for key, value in part.items()}
+    model: type[BaseModel] = getattr(schemas, part["$ref"].rpartition("/")[2])
+    mode: JsonSchemaMode = "serialization" if issubclass(model, schemas.Answer) else "validation"
+    schema = model.model_json_schema(ref_template=REF, mode=mode)
+    schema.pop("$defs", None)
+    return with_schemas(schema)
+
+
+def _version() -> str:
+    # The public door stands above this room, so it is not imported; but whoever runs this has imported it.
+    return str(sys.modules[__name__.partition(".")[0]].__version__)

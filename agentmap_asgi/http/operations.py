@@ -1,0 +1,227 @@
+"""The table of operations: the app, the FastAPI routes, the OpenAPI document and the documentation are made from it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final, Literal, NamedTuple
+
+from pydantic import BaseModel
+from starlette.responses import Response
+
+from . import executing, reading, schemas
+from .exchange import Exchange
+
+Handler = Callable[[Exchange], Awaitable[Response]]
+Scope = Literal["run", "read", "probe"]
+EXECUTE_PROBLEMS: Final = (400, 403, 404, 408, 409, 413, 415, 422, 503)
+READ_PROBLEMS: Final = (403, 404, 409)
+
+
+class Query(NamedTuple):
+    """A query parameter."""
+
+    name: str
+    summary: str
+    choices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """One row: what is answered under a method and a path (relative to where the app is mounted)."""
+
+    method: Literal["GET", "POST"]
+    path: str
+    name: str
+    handler: Handler
+    summary: str
+    scope: Scope
+    """What a credential must allow for it: `run` starts executions, `read` looks, `probe` asks how the process is."""
+    answer: type[BaseModel]
+    body: type[BaseModel] | None = None
+    files: tuple[str, ...] = ()
+    """Content types of a body that is a file."""
+    query: tuple[Query, ...] = ()
+    texts: tuple[str, ...] = ()
+    """Further content types of the answer."""
+    problems: tuple[int, ...] = ()
+    docs: bool = False
+    """Served only with `enable_docs`."""
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """The names in the path."""
+        return tuple(re.findall(r"{(\w+)", self.path))
+
+    @property
+    def plain_path(self) -> str:
+        """The path without `:path`."""
+        return self.path.replace(":path}", "}")
+
+
+FORMAT: Final = (Query("format", "How it is drawn: an object (default), or a text", ("json", "mermaid", "dot")),)
+
+OPERATIONS: Final = (
+    Operation(
+        method="POST",
+        path="/execute",
+        name="execute",
+        handler=executing.execute,
+        summary="Run a workflow",
+        scope="run",
+        body=schemas.ExecuteBody,
+        answer=schemas.Execution,
+        problems=EXECUTE_PROBLEMS,
+    ),
+    Operation(
+        method="POST",
+        path="/execute/batch",
+        name="execute_batch",
+        handler=executing.execute_batch,
+        summary="Run many workflows, or one for each row of a CSV",
+        scope="run",
+        body=schemas.BatchBody,
+        files=(executing.CSV_TYPE,),
+        query=(Query("graph", "The workflow that the rows of a CSV body start"),),
+        answer=schemas.Batch,
+        problems=(400, 408, 413, 415, 422),
+    ),
+    Operation(
+        method="POST",
+        path="/execute/{graph}",
+        name="execute_graph",
+        handler=executing.execute_named,
+        summary="Run the workflow in the path",
+        scope="run",
+        body=schemas.RunBody,
+        answer=schemas.NamedExecution,
+        problems=EXECUTE_PROBLEMS,
+    ),
+    Operation(
+        method="POST",
+        path="/execute/{workflow}/{graph}",
+        name="execute_file_graph",
+        handler=executing.execute_named,
+        summary="Run the workflow of a file",
+        scope="run",
+        body=schemas.RunBody,
+        answer=schemas.NamedExecution,
+        problems=EXECUTE_PROBLEMS,
+    ),
+    Operation(
+        method="GET",
+        path="/list",
+        name="list",
+        handler=reading.list_workflows,
+        summary="List the workflows",
+        scope="read",
+        answer=schemas.WorkflowList,
+        problems=(403,),
+    ),
+    Operation(
+        method="POST",
+        path="/validate",
+        name="validate",
+        handler=reading.validate,
+        summary="Check a workflow file without running anything",
+        scope="read",
+        files=reading.FILE_TYPES,
+        query=(Query("file", "The name that the diagnostics give the file"),),
+        answer=schemas.Findings,
+        problems=(403, 408, 413, 415),
+    ),
+    Operation(
+        method="GET",
+        path="/health",
+        name="health",
+        handler=reading.health,
+        summary="Does the process answer?",
+        scope="probe",
+        answer=schemas.Health,
+    ),
+    Operation(
+        method="GET",
+        path="/ready",
+        name="ready",
+        handler=reading.ready,
+        summary="Can executions be started?",
+        scope="probe",
+        answer=schemas.Readiness,
+    ),
+    Operation(
+        method="GET",
+        path="/openapi.json",
+        name="openapi",
+        handler=reading.describe,
+        summary="This description, for programs",
+        scope="read",
+        answer=schemas.OpenAPI,
+        docs=True,
+    ),
+    Operation(
+        method="GET",
+        path="/workflows/{graph_id:path}/graph",
+        name="graph_by_id",
+        handler=reading.graph,
+        summary="Draw a workflow, by graph id",
+        scope="read",
+        query=FORMAT,
+        answer=schemas.Drawing,
+        texts=(reading.MERMAID, reading.DOT),
+        problems=(*READ_PROBLEMS, 422),
+    ),
+    Operation(
+        method="GET",
+        path="/workflows/{graph_id:path}/schema",
+        name="schema_by_id",
+        handler=reading.schema,
+        summary="What a workflow takes, by graph id",
+        scope="read",
+        answer=schemas.InputSchema,
+        problems=READ_PROBLEMS,
+    ),
+    Operation(
+        method="GET",
+        path="/workflows/{graph_id:path}",
+        name="workflow_by_id",
+        handler=reading.workflow,
+        summary="Describe a workflow, by graph id",
+        scope="read",
+        answer=schemas.Definition,
+        problems=READ_PROBLEMS,
+    ),
+    Operation(
+        method="GET",
+        path="/{workflow_name}/graph",
+        name="graph",
+        handler=reading.graph,
+        summary="Draw a workflow",
+        scope="read",
+        query=FORMAT,
+        answer=schemas.Drawing,
+        texts=(reading.MERMAID, reading.DOT),
+        problems=(*READ_PROBLEMS, 422),
+    ),
+    Operation(
+        method="GET",
+        path="/{workflow_name}/schema",
+        name="schema",
+        handler=reading.schema,
+        summary="What a workflow takes",
+        scope="read",
+        answer=schemas.InputSchema,
+        problems=READ_PROBLEMS,
+    ),
+    Operation(
+        method="GET",
+        path="/{workflow_name}",
+        name="workflow",
+        handler=reading.workflow,
+        summary="Describe a workflow",
+        scope="read",
+        answer=schemas.Definition,
+        problems=READ_PROBLEMS,
+    ),
+)
+"""Literal paths stand before those with parameters: the first that fits answers."""

@@ -1,0 +1,117 @@
+"""The operations that tell about workflows and about this process. They run and import nothing."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, Final
+
+from starlette.responses import Response
+
+from .auth import allowed, permit, permit_plain
+from .body import read_bytes
+from .exchange import Exchange
+from .problems import invalid_field
+from .replies import JSON, Reply, encode, json_reply, text_reply
+
+FILE_TYPES: Final = (
+    "text/csv",
+    "text/plain",
+    "application/csv",
+    "application/octet-stream",
+    "application/vnd.ms-excel",
+    "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+)
+MERMAID: Final = "text/vnd.mermaid"
+DOT: Final = "text/vnd.graphviz"
+
+
+async def list_workflows(exchange: Exchange) -> Response:
+    """`GET /list`"""
+    await permit_plain(exchange, "list")
+    found = dict(exchange.calls.service.list_workflows())
+    workflows = []
+    for workflow in found["workflows"]:
+        graph_id = workflow["graph_id"]
+        if await allowed(exchange, "workflow", graph_id):
+            workflows.append({**workflow, "links": _links(exchange, graph_id)})
+    found |= {"workflows": workflows, "total_count": len(workflows)}
+    if exchange.calls.service.context.authorize is not None:
+        found.pop("problems", None)  # they name files that the caller may not know of
+    body = encode(found)
+    tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+    headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
+    if _knows(exchange.header(b"if-none-match"), tag):
+        reply = Reply(b"", 304, JSON, headers)
+        reply.raw_headers = reply.raw_headers[2:]  # a 304 has no content, so no length and no type
+        return reply
+    return Reply(body, 200, JSON, headers)
+
+
+def _knows(header: str, tag: str) -> bool:
+    return any(part.strip().removeprefix("W/") in (tag, "*") for part in header.split(",")) if header else False
+
+
+async def workflow(exchange: Exchange) -> Response:
+    """`GET /{workflow_name}` and `GET /workflows/{graph_id}`"""
+    name = await _named(exchange, "workflow")
+    definition = exchange.calls.service.get_workflow_definition(name)
+    return json_reply({**definition, "links": _links(exchange, definition.get("graph_id", name))})
+
+
+async def schema(exchange: Exchange) -> Response:
+    """`GET /{workflow_name}/schema`"""
+    name = await _named(exchange, "workflow")
+    body = encode(exchange.calls.service.get_workflow_schema(name))
+    return Reply(body, 200, b"application/schema+json")
+
+
+async def graph(exchange: Exchange) -> Response:
+    """`GET /{workflow_name}/graph`"""
+    name = await _named(exchange, "workflow")
+    service = exchange.calls.service
+    match exchange.query("format") or "json":
+        case "json":
+            return json_reply(service.draw_workflow(name, "json"))
+        case "mermaid":
+            return text_reply(service.draw_workflow(name, "mermaid"), MERMAID)
+        case "dot":
+            return text_reply(service.draw_workflow(name, "dot"), DOT)
+    raise invalid_field("", "format", "format is one of json, mermaid, dot")
+
+
+async def _named(exchange: Exchange, verb: str) -> str:
+    (name,) = exchange.params.values()
+    await permit(exchange, verb, name)
+    return name
+
+
+def _links(exchange: Exchange, graph_id: str) -> dict[str, str]:
+    own = exchange.workflow_link(graph_id)
+    return {"self": own, "graph": f"{own}/graph", "schema": f"{own}/schema", "execute": exchange.link("/execute")}
+
+
+async def validate(exchange: Exchange) -> Response:
+    """`POST /validate`"""
+    await permit_plain(exchange, "validate")
+    config = exchange.calls.config
+    data = await read_bytes(exchange, FILE_TYPES, config.max_csv_bytes, config.body_timeout)
+    return json_reply(exchange.calls.service.validate_workflows(data, exchange.query("file") or "workflows.csv"))
+
+
+async def health(exchange: Exchange) -> Response:
+    """`GET /health`"""
+    return json_reply({"status": "ok"}, headers={"Cache-Control": "no-store"})
+
+
+async def ready(exchange: Exchange) -> Response:
+    """`GET /ready`"""
+    state: dict[str, Any] = exchange.calls.service.readiness()
+    headers = {"Cache-Control": "no-store"}
+    if state["ready"]:
+        return json_reply(state, headers=headers)
+    return json_reply(state, 503, {**headers, "Retry-After": "1"})
+
+
+async def describe(exchange: Exchange) -> Response:
+    """`GET /openapi.json`"""
+    return json_reply({**exchange.calls.description, "servers": [{"url": exchange.link("") or "/"}]})

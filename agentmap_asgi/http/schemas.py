@@ -1,0 +1,205 @@
+"""The models of request bodies and answers. Bodies refuse what they do not know; answers may grow."""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
+
+from ..execution.fields import SPECIAL
+
+State = dict[str, Any]
+NAME: Final = "`Name`, or `file::Name` when several files have it."
+
+
+class Body(BaseModel):
+    """What a caller sends."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class StateBody(Body):
+    """What every start of an execution has."""
+
+    initial_state: State | None = Field(None, description="The fields the workflow starts with.")
+    inputs: State | None = Field(None, description="The same as `initial_state`, under AgentMap's own name.")
+    context: State | None = Field(None, description="What the run should know beside its state; the host's words win.")
+
+    @field_validator("initial_state", "inputs")
+    @classmethod
+    def _refuse_reserved(cls, value: State | None) -> State | None:
+        if value is not None and not SPECIAL.isdisjoint(value):
+            name = min(SPECIAL & value.keys())
+            raise PydanticCustomError("reserved_field", "The run itself sets {name}", {"name": name})
+        return value
+
+    @field_validator("inputs")
+    @classmethod
+    def _refuse_both(cls, value: State | None, info: ValidationInfo) -> State | None:
+        if value is not None and info.data.get("initial_state") is not None:
+            raise PydanticCustomError("given_twice", "inputs is another name for initial_state; give one of them")
+        return value
+
+    @property
+    def state(self) -> State:
+        """The initial state, under whichever name it came."""
+        return self.initial_state if self.initial_state is not None else self.inputs or {}
+
+
+class RunBody(StateBody):
+    """Starts an execution of the workflow that the path names."""
+
+    execution_id: str | None = Field(
+        None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$", description="The execution's id, when the caller has one."
+    )
+    mode: Literal["sync"] = Field("sync", description="`sync` answers when the execution has ended.")
+
+    @field_validator("mode", mode="before")
+    @classmethod
+    def _say_what_is_missing(cls, value: Any) -> Any:
+        if value == "async":
+            raise PydanticCustomError("not_available", 'The mode "async" is not available; leave mode out')
+        return value
+
+
+class ExecuteBody(RunBody):
+    """Starts an execution."""
+
+    graph_name: str = Field(
+        min_length=1, max_length=512, description="`Name`, or `file::Name` when several files have it."
+    )
+
+
+class BatchItem(StateBody):
+    """One execution of a batch."""
+
+    graph_name: str = Field(
+        min_length=1, max_length=512, description="`Name`, or `file::Name` when several files have it."
+    )
+
+
+class BatchBody(Body):
+    """Starts several executions; each item is looked at by itself."""
+
+    executions: list[Any] = Field(
+        description="Objects with `graph_name`, `initial_state` and `context`. Each is accepted or refused by itself."
+    )
+    max_concurrency: int | None = Field(
+        None, ge=1, le=1_000, description="How many may run at once; 32 when not given."
+    )
+
+
+class Answer(BaseModel):
+    """What a caller gets. New fields may be added."""
+
+    model_config = ConfigDict(extra="allow", defer_build=True)
+
+
+class Failure(Answer):
+    """Why an execution failed."""
+
+    code: str
+    message: str
+
+
+class Execution(Answer):
+    """An execution. A run that fails is an answer like any other, with `success` false."""
+
+    success: bool | None = Field(description="True when completed, false when failed, null while it is not finished.")
+    status: str
+    execution_id: str
+    graph_name: str
+    result: State = Field(description="The state at the end: the initial state and all outputs of nodes.")
+    error: Failure | None = None
+    execution_time: float | None = Field(None, description="Seconds.")
+    nodes_executed: int
+    links: dict[str, str]
+
+
+class NamedExecution(Execution):
+    """An execution started by a path; `outputs` is the same as `result`, under AgentMap's own name."""
+
+    outputs: State
+
+
+class BatchOutcome(Answer):
+    """What became of one item: an `execution`, or the `error` for which it was refused."""
+
+    index: int
+    status: Literal["ok", "refused"]
+    execution: State | None = None
+    error: State | None = None
+
+
+class Batch(Answer):
+    """The outcomes in the order of the items."""
+
+    executions: list[BatchOutcome]
+    total_count: int
+    refused_count: int
+
+
+class WorkflowList(Answer):
+    """All workflows the caller may see."""
+
+    workflows: list[State]
+    total_count: int
+
+
+class Definition(Answer):
+    """A workflow: nodes, edges, schemas, diagnostics."""
+
+    name: str
+    links: dict[str, str]
+
+
+class Drawing(Answer):
+    """A workflow's graph."""
+
+
+class InputSchema(Answer):
+    """A JSON Schema of the initial state."""
+
+
+class Findings(Answer):
+    """What is wrong with a workflow file."""
+
+
+class Health(Answer):
+    """The process answers."""
+
+    status: Literal["ok"]
+
+
+class Readiness(Answer):
+    """Whether executions can be started here."""
+
+    ready: bool
+
+
+class OpenAPI(Answer):
+    """An OpenAPI document."""
+
+    openapi: str
+
+
+class ProblemError(Answer):
+    """One thing that is wrong with a request."""
+
+    pointer: str = Field(description="A JSON pointer into the body; empty for the request as a whole.")
+    code: str
+    message: str
+
+
+class Problem(Answer):
+    """A request that was refused, after RFC 9457."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    code: str = Field(description="Stable; branch on this.")
+    request_id: str
+    errors: list[ProblemError] | None = None

@@ -1,0 +1,432 @@
+"""What a host holds: start executions and ask about workflows, with plain dicts in and out."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, overload
+from weakref import WeakKeyDictionary
+
+from ..agents.builtin import BUILTINS
+from ..agents.registry import Agent
+from ..config import AgentMapConfig
+from ..context import AgentMapContext
+from ..errors import (
+    ConfigError,
+    InputInvalid,
+    NodeFailure,
+    RequestRefused,
+    UnknownExecution,
+    UnknownWorkflow,
+    WorkflowInvalid,
+)
+from ..execution.events import document, events
+from ..execution.executor import Run, inline_call
+from ..execution.fields import SPECIAL
+from ..execution.identity import execution_id
+from ..execution.plan import Plan
+from ..execution.runtime import Runtime
+from ..execution.values import copied
+from ..stores.memory import MemoryStore
+from ..workflows import checks, drawing
+from ..workflows.catalogue import Catalogue
+from ..workflows.loader import Loaded, read_workflows
+from ..workflows.model import Node, Workflow
+from ..workflows.paths import check_paths
+
+logger = logging.getLogger("agentmap_asgi")
+
+
+class CallOptions(NamedTuple):
+    """What travels beside a call of `execute_workflow`, from the HTTP handlers to the base method."""
+
+    execution_id: str | None = None
+
+
+call_options: ContextVar[CallOptions | None] = ContextVar("call_options", default=None)
+
+
+class AgentMapService:
+    """Runs workflows. Subclasses override the hooks; HTTP goes through the same methods as in-process callers.
+
+    `source` (a CSV file or a folder) beats the setting `csv_path`. Nothing is started here: what runs belongs to the
+    event loop that first executes something, and ends with `aclose()` on that loop.
+    """
+
+    def __init__(
+        self,
+        config: AgentMapConfig | None = None,
+        *,
+        context: AgentMapContext | None = None,
+        source: str | Path | None = None,
+    ) -> None:
+        self.config = config or AgentMapConfig()
+        self.context = context or AgentMapContext()
+        source = source if source is not None else self.config.csv_path
+        if source is None:
+            raise ConfigError("Say where the workflows are: AgentMapApp('workflows/') or AgentMapConfig(csv_path=…)")
+        self.registry = BUILTINS.extended(self.context.agents)
+        self.catalogue = Catalogue(
+            source,
+            registry=self.registry,
+            config=self.config,
+            services=self.context.service_names,
+            functions=frozenset(self.context.functions),
+        )
+        self.catalogue.load()
+        self.executions = MemoryStore(self.config.max_kept)
+        self._plans: dict[Workflow, Plan] = {}
+        self._schemas: WeakKeyDictionary[Workflow, dict[str, Any]] = WeakKeyDictionary()
+        self._counts: dict[str, dict[str, int]] = {}
+        self._runtimes: dict[asyncio.AbstractEventLoop, Runtime] = {}
+        for workflow in self.catalogue.workflows:
+            if workflow.broken:
+                logger.warning("The workflow %s cannot be started: %s", workflow.graph_id, workflow.errors[0])
+
+    # Executing.
+
+    async def execute_workflow(
+        self, graph_name: str, initial_state: dict[str, Any], context: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Run a workflow and return its execution document when it has ended.
+
+        A run that fails is a document with `success` false. Raises UnknownWorkflow, AmbiguousWorkflow,
+        WorkflowInvalid, InputInvalid, Overloaded or ShuttingDown when nothing was started. Cancelling the call does not
+        end the execution.
+        """
+        runtime = self._runtime()
+        runtime.admit()
+        workflow = self._healthy(graph_name)
+        values = self._values(workflow, initial_state)
+        run_context: dict[str, Any] = copied(dict(context), "context") if context else {}
+        if self._overrides("pre_workflow_execution"):
+            await self.pre_workflow_execution(graph_name, copied(values), run_context)
+            runtime.admit()  # the hook may have taken long
+        options = call_options.get()
+        run = Run(
+            runtime,
+            self._plan(workflow),
+            (options and options.execution_id) or execution_id(self.context.clock.time_ns()),
+            values,
+            scope=runtime.services.run_scope(),
+            context=run_context,
+            plan_for=self._sub_plans(),
+            on_end=self._after if self._overrides("post_workflow_execution") else None,
+        )
+        self.executions.add(run)
+        runtime.submit(run)
+        if not run.settled:
+            await run.wait()
+        return document(run)
+
+    async def batch_execute_workflows(
+        self, executions: Iterable[Mapping[str, Any]], *, max_concurrency: int = 10
+    ) -> list[dict[str, Any]]:
+        """Run several; the documents in the order of the items.
+
+        An item is `{"graph_name", "initial_state", "context"?}`. One that is refused gives
+        `{"success": False, "status": "refused", "error": {"code", "message"}}` and does not touch the others.
+        """
+        items = list(executions)
+        if max_concurrency < 1:
+            raise InputInvalid("max_concurrency starts at 1", pointer="/max_concurrency")
+        places = asyncio.Semaphore(max_concurrency)
+
+        async def one(item: Mapping[str, Any]) -> dict[str, Any]:
+            async with places:
+                name = item.get("graph_name")
+                try:
+                    if not isinstance(name, str):
+                        raise InputInvalid("graph_name is missing", pointer="/graph_name")
+                    return await self.execute_workflow(name, item.get("initial_state") or {}, item.get("context"))
+                except RequestRefused as exc:
+                    error = {"code": exc.code, "message": exc.message}
+                    return {"success": False, "status": "refused", "graph_name": name, "result": None, "error": error}
+
+        return list(await asyncio.gather(*map(one, items)))
+
+    async def get_execution_status(self, execution_id: str) -> dict[str, Any]:
+        """The execution document as it is now. Raises UnknownExecution."""
+        return document(self._execution(execution_id))
+
+    def get_execution_events(self, execution_id: str) -> list[dict[str, Any]]:
+        """Everything that happened in an execution so far, in order. Raises UnknownExecution."""
+        run = self._execution(execution_id)
+        return list(events(run.plan, run.records, run.wall_offset))
+
+    async def cancel_execution(self, execution_id: str) -> dict[str, Any]:
+        """End an execution now and return its document; one that has ended stays as it is. Raises UnknownExecution."""
+        run = self._execution(execution_id)
+        if not run.finished:
+            run.cancel()
+        await run.wait()
+        return document(run)
+
+    # Asking about workflows.
+
+    def list_workflows(self) -> dict[str, Any]:
+        """`{"workflows": […], "total_count", "problems": […]}`, broken workflows included."""
+        workflows = [self._summary(workflow) for workflow in self.catalogue.workflows]
+        problems = [found.to_dict() for found in self.catalogue.findings if found.graph is None]
+        return {"workflows": workflows, "total_count": len(workflows), "problems": problems}
+
+    def get_workflow_definition(self, graph_name: str) -> dict[str, Any]:
+        """Nodes, edges, entry point, input and output schema, diagnostics.
+
+        Raises UnknownWorkflow or AmbiguousWorkflow.
+        """
+        workflow = self.catalogue.find(graph_name)
+        drawn = drawing.to_dict(workflow, self.registry)
+        written: dict[str, list[str]] = {}
+        for node in workflow.nodes.values():
+            for field in checks.written_by(node):
+                written.setdefault(field, []).append(node.name)
+        return {
+            **self._summary(workflow),
+            "nodes": [_node(workflow.nodes[node["id"]]) for node in drawn["nodes"] if not node["missing"]],
+            "edges": drawn["edges"],
+            "input_schema": self._schema(workflow),
+            "output_schema": {
+                "type": "object",
+                "properties": {name: {"description": f"Written by {', '.join(by)}"} for name, by in written.items()},
+            },
+            "diagnostics": [found.to_dict() for found in workflow.diagnostics],
+        }
+
+    def get_workflow_schema(self, graph_name: str) -> dict[str, Any]:
+        """JSON Schema of what a caller gives: declared by the host, else what the nodes read before it is written."""
+        return self._schema(self.catalogue.find(graph_name))
+
+    @overload
+    def draw_workflow(self, graph_name: str, form: Literal["json"]) -> dict[str, Any]: ...
+    @overload
+    def draw_workflow(self, graph_name: str, form: Literal["mermaid", "dot"]) -> str: ...
+    def draw_workflow(self, graph_name: str, form: str = "json") -> dict[str, Any] | str:
+        """The graph as an object, or as Mermaid or DOT text."""
+        workflow = self.catalogue.find(graph_name)
+        if form == "mermaid":
+            return drawing.to_mermaid(workflow, self.registry)
+        if form == "dot":
+            return drawing.to_dot(workflow, self.registry)
+        return drawing.to_dict(workflow, self.registry)
+
+    def validate_workflows(self, data: bytes, file: str = "upload.csv") -> dict[str, Any]:
+        """Every diagnostic of a CSV file; nothing of it is run or kept."""
+        loaded: Loaded = read_workflows(
+            data,
+            file,
+            registry=self.registry,
+            config=self.config,
+            services=self.context.service_names,
+            functions=frozenset(self.context.functions),
+        )
+        further = [one for workflow in loaded.workflows for one in check_paths(workflow, self.registry)]
+        found = sorted([*loaded.findings, *further], key=lambda one: one.row or 0)
+        return {
+            "valid": not any(diagnostic.severity == "error" for diagnostic in found),
+            "workflows": [self._summary(workflow) for workflow in loaded.workflows],
+            "diagnostics": [diagnostic.to_dict() for diagnostic in found],
+            "rows": loaded.rows._asdict(),
+        }
+
+    def readiness(self) -> dict[str, Any]:
+        """Whether new executions are taken on, and how much is going on."""
+        runtime = self._runtimes.get(asyncio.get_running_loop())
+        stopping = runtime is not None and runtime.stopping
+        return {
+            "ready": not stopping,
+            "workflows": len(self.catalogue.workflows),
+            "running": 0 if runtime is None else len(runtime.running),
+            "queued": 0 if runtime is None else runtime.queued,
+            "threads_in_use": 0 if runtime is None else runtime.threads.in_use,
+            "unresponsive_agents": 0 if runtime is None else len(runtime.leaks) + len(runtime.threads.abandoned),
+        }
+
+    # For subclasses.
+
+    async def pre_workflow_execution(
+        self, graph_name: str, initial_state: dict[str, Any], context: dict[str, Any]
+    ) -> None:
+        """Runs once before an accepted execution starts; an exception refuses it. What it puts in `context` is kept."""
+
+    async def post_workflow_execution(self, graph_name: str, result: dict[str, Any], context: dict[str, Any]) -> None:
+        """Runs once when an execution has ended, also when the caller is gone."""
+
+    async def format_execution_response(
+        self, result: dict[str, Any], request_context: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Shapes the body of execute answers over HTTP."""
+        return result
+
+    def _overrides(self, method: str) -> bool:
+        return getattr(type(self), method) is not getattr(AgentMapService, method)
+
+    # Living on an event loop.
+
+    async def start(self) -> None:
+        """Get ready on this event loop; executing does it too."""
+        self._runtime()
+
+    async def aclose(self) -> None:
+        """Take nothing more on, let what runs on this loop end, cancel the rest. May be followed by a new start."""
+        runtime = self._runtimes.get(asyncio.get_running_loop())
+        if runtime is not None:
+            await runtime.aclose()
+            self._runtimes.pop(runtime.loop, None)
+
+    def _runtime(self) -> Runtime:
+        loop = asyncio.get_running_loop()
+        runtime = self._runtimes.get(loop)
+        if runtime is None:
+            for closed in [other for other in self._runtimes if other.is_closed()]:
+                self._runtimes.pop(closed).abandon()
+            runtime = self._runtimes[loop] = Runtime(self.config, self.context, self._count)
+        return runtime
+
+    def _count(self, run: Run) -> None:
+        self.executions.finish(run)
+        counts = self._counts.setdefault(run.plan.workflow.graph_id, {})
+        counts[run.status] = counts.get(run.status, 0) + 1
+
+    async def _after(self, run: Run) -> None:
+        await self.post_workflow_execution(run.plan.workflow.name, document(run), dict(run.context))
+
+    # Inside.
+
+    def _healthy(self, graph_name: str) -> Workflow:
+        workflow = self.catalogue.find(graph_name)
+        if workflow.broken:
+            raise WorkflowInvalid(graph_name, workflow.errors)
+        return workflow
+
+    def _plan(self, workflow: Workflow) -> Plan:
+        plan = self._plans.get(workflow)
+        if plan is None:
+            plan = Plan(
+                workflow,
+                self.registry,
+                functions=self.context.functions,
+                max_output=self.config.max_output_bytes,
+                inline_call=inline_call,
+            )
+            self._plans[workflow] = plan
+        return plan
+
+    def _sub_plans(self) -> Callable[[Workflow, str], Plan]:
+        """Finds sub-workflows as they are now: a run keeps the versions it began with."""
+        find = self.catalogue.snapshot()
+
+        def plan_for(caller: Workflow, reference: str) -> Plan:
+            """`::Name` is in the caller's file; so is a plain name, if the file has it."""
+            name = reference.removeprefix("::")
+            here = f"{caller.file}::{name}"
+            try:
+                workflow = find(here if "::" not in name else name)
+            except UnknownWorkflow:
+                if reference.startswith("::"):
+                    raise
+                workflow = find(name)
+            if workflow.broken:
+                raise WorkflowInvalid(reference, workflow.errors)
+            return self._plan(workflow)
+
+        return plan_for
+
+    def _values(self, workflow: Workflow, initial_state: Any) -> dict[str, Any]:
+        """The run's own copy of the initial state, checked."""
+        if not isinstance(initial_state, dict):
+            raise InputInvalid("initial_state takes a JSON object", pointer="/initial_state")
+        for name in SPECIAL & initial_state.keys():
+            raise InputInvalid(f"initial_state sets {name!r}, a reserved name", pointer=f"/initial_state/{name}")
+        try:
+            values: dict[str, Any] = copied(initial_state, "initial_state", limit=self.config.max_state_bytes)
+        except NodeFailure as exc:
+            raise InputInvalid(exc.message, pointer="/initial_state") from None
+        declared = self.context.input_schemas.get(workflow.name)
+        if declared is not None:
+            return values | _validated(declared, values)
+        if self.config.strict_inputs:
+            missing = [name for name in self._schema(workflow)["required"] if name not in values]
+            if missing:
+                raise InputInvalid(
+                    f"initial_state lacks {', '.join(missing)}",
+                    errors=[
+                        {"pointer": f"/initial_state/{name}", "code": "missing", "message": "The workflow reads it"}
+                        for name in missing
+                    ],
+                )
+        return values
+
+    def _schema(self, workflow: Workflow) -> dict[str, Any]:
+        schema = self._schemas.get(workflow)
+        if schema is None:
+            declared = self.context.input_schemas.get(workflow.name)
+            if declared is not None:
+                schema = dict(declared.model_json_schema())
+            else:
+                schema = checks.input_schema(workflow, self._agents(workflow))
+            self._schemas[workflow] = schema
+        return schema
+
+    def _agents(self, workflow: Workflow) -> dict[str, Agent]:
+        found = {name: self.registry.find(node.agent_type) for name, node in workflow.nodes.items()}
+        return {name: agent for name, agent in found.items() if agent is not None}
+
+    def _summary(self, workflow: Workflow) -> dict[str, Any]:
+        severities = [found.severity for found in workflow.diagnostics]
+        entry = workflow.nodes.get(workflow.entry or "")
+        return {
+            "name": workflow.name,
+            "graph_name": workflow.name,
+            "graph_id": workflow.graph_id,
+            "file": workflow.file,
+            "description": entry.description if entry is not None else "",
+            "node_count": len(workflow.nodes),
+            "entry_point": workflow.entry,
+            "version": workflow.version,
+            "status": "broken" if workflow.broken else "ok",
+            "problems": {kind: severities.count(kind) for kind in ("error", "warning", "info")},
+            "statistics": {"executions": dict(self._counts.get(workflow.graph_id, {}))},
+        }
+
+    def _execution(self, execution_id: str) -> Run:
+        run = self.executions.find(execution_id)
+        if run is None:
+            raise UnknownExecution()
+        return run
+
+
+def _node(node: Node) -> dict[str, Any]:
+    return {
+        "name": node.name,
+        "agent_type": node.agent_type,
+        "description": node.description,
+        "prompt": node.prompt,
+        "input_fields": [field.source for field in node.inputs],
+        "output_fields": list(node.outputs),
+        "row": node.row,
+    }
+
+
+def _validated(model: Any, values: dict[str, Any]) -> dict[str, Any]:
+    """What a pydantic model makes of the initial state. Raises InputInvalid with a pointer for each place."""
+    from pydantic import ValidationError
+
+    try:
+        dumped: dict[str, Any] = model.model_validate(values).model_dump(mode="json")
+    except ValidationError as exc:
+        raise InputInvalid(
+            "initial_state does not fit the workflow's input schema",
+            errors=[
+                {
+                    "pointer": "/" + "/".join(["initial_state", *map(str, error["loc"])]),
+                    "code": error["type"],
+                    "message": error["msg"],
+                }
+                for error in exc.errors(include_url=False, include_input=False, include_context=False)
+            ],
+        ) from None
+    return dumped

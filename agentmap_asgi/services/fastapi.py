@@ -1,0 +1,174 @@
+"""The operations as routes of a FastAPI application: the only file that knows FastAPI."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+try:
+    from fastapi import APIRouter, Depends, FastAPI, Request
+    from fastapi.params import Depends as Dependency
+    from fastapi.routing import APIRoute
+except ImportError as exc:
+    raise ImportError("include_agentmap_routes needs FastAPI: pip install 'agentmap-asgi[fastapi]'") from exc
+from starlette.responses import Response
+from starlette.routing import Match
+from starlette.types import Receive, Scope, Send
+
+from ..app import the_service
+from ..config import AgentMapConfig
+from ..context import AgentMapContext
+from ..errors import ConfigError
+from ..http.exchange import Exchange
+from ..http.face import Face
+from ..http.lifespan import Lifespan
+from ..http.openapi import described, refused, with_schemas
+from ..http.operations import Operation
+from ..http.problems import unauthenticated
+from ..workflows.checks import RESERVED
+from .agentmap import AgentMapService
+
+__all__ = ["AgentMapService", "include_agentmap_routes"]
+
+HEAD: Final = "agentmap_asgi.head"
+_PARAMETER = re.compile(r"{(\w+)(:\w+)?}")
+
+
+def include_agentmap_routes(
+    app: FastAPI | APIRouter,
+    *,
+    prefix: str = "/workflows",
+    csv_file: str | Path | None = None,
+    config: AgentMapConfig | None = None,
+    service: AgentMapService | None = None,
+    context: AgentMapContext | None = None,
+    dependencies: Sequence[Dependency] | None = None,
+    principal: Callable[..., Any] | Dependency | None = None,
+    enable_docs: bool | None = None,
+    enable_audit_logging: bool | None = None,
+) -> AgentMapService:
+    """Add one route for each operation under `prefix`, and run the service's lifespan with the host's.
+
+    `dependencies` guard every route. `principal` is a dependency whose value is who calls; None is refused with 401.
+    `enable_docs=False` keeps the routes out of the host's OpenAPI document. Operations that the context object calls
+    `public` get neither. Gives the service.
+
+    Raises TypeError when `service` comes with csv_file, config or context, or when the principal has two sources.
+    """
+    service = the_service(service, source=csv_file, config=config, context=context)
+    if enable_audit_logging:
+        raise ConfigError("enable_audit_logging=True is not available; leave it out and log in the service's hooks")
+    if principal is not None and service.context.authenticate is not None:
+        raise TypeError("Give either principal= or AgentMapContext(authenticate=...): both say who calls")
+    docs = service.config.enable_docs if enable_docs is None else enable_docs
+    outer = app.router if isinstance(app, FastAPI) else app
+    face = Face(service, docs=docs, guarded=bool(dependencies or principal or outer.dependencies))
+    kind = type("OperationRoute", (_OperationRoute,), {"face": face})
+    router = APIRouter(route_class=kind, lifespan=Lifespan(service))
+    who = principal if isinstance(principal, Dependency) or principal is None else Depends(principal)
+    for row in face.operations:
+        public = row.name in face.public
+        found = described(row)
+        endpoint = _endpoint(face, row, prefix, None if public else who)
+        router.add_api_route(
+            row.path,
+            endpoint,
+            methods=[row.method],
+            name=row.name,
+            summary=row.summary,
+            response_model=None,
+            dependencies=None if public else dependencies,
+            include_in_schema=docs,
+            responses=_responses(found),
+            openapi_extra=_extra(found),
+        )
+    app.include_router(router, prefix=prefix.rstrip("/"), tags=["workflows"])
+    return service
+
+
+class _OperationRoute(APIRoute):
+    """A route that tolerates a slash at its end, answers HEAD where it answers GET, and refuses as the app does."""
+
+    face: Face
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        if scope["type"] != "http":
+            return Match.NONE, {}
+        match, found = super().matches(_tolerant(scope, self.methods or ()))
+        if match is not Match.NONE and found["path_params"].get("workflow_name") in RESERVED:
+            return Match.NONE, {}
+        return match, found
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope = _tolerant(scope, self.methods or ())
+        if scope["method"] in (self.methods or ()):
+            await super().handle(scope, receive, send)
+            return
+        row = next(row for row in self.face.operations if row.name == self.name)
+        exchange, path = _exchange(self.face, row, Request(scope, receive))
+        refusal, _ = self.face.routes.find(scope["method"], path)
+        response = await self.face.answer(exchange, refusal)
+        await response(scope, receive, send)
+
+
+def _tolerant(scope: Scope, methods: Collection[str]) -> Scope:
+    """The scope as the route's own pattern and methods expect it."""
+    changes: dict[str, Any] = {}
+    if len(scope["path"]) > 1 and scope["path"].endswith("/"):
+        changes["path"] = scope["path"].rstrip("/") or "/"
+    if scope["method"] == "HEAD" and "GET" in methods:
+        changes |= {"method": "GET", HEAD: True}
+    return {**scope, **changes} if changes else scope
+
+
+def _exchange(face: Face, row: Operation, request: Request) -> tuple[Exchange, str]:
+    """The exchange of a routed request, and the operation's own path."""
+    params = dict(request.path_params)
+    own = {name: params.pop(name) for name in row.parameters}
+    path = row.plain_path.format(**own)
+    root, public = request.scope.get("root_path", "").rstrip("/"), request.scope["path"]
+    if root and not public.startswith(root):
+        public = root + public
+    prefix = public.rstrip("/").removesuffix(path).strip("/")
+    exchange = Exchange(face, request.scope, request.receive, f"/{prefix}" if prefix else "", request)
+    exchange.params, exchange.host_params = own, params
+    exchange.head = request.scope.get(HEAD, False)
+    return exchange, path
+
+
+def _endpoint(face: Face, row: Operation, prefix: str, who: Dependency | None) -> Callable[..., Awaitable[Response]]:
+    """A function with the signature that FastAPI reads: path parameters, and the principal as a dependency."""
+
+    async def endpoint(request: Request, **given: Any) -> Response:
+        exchange, _ = _exchange(face, row, request)
+        if who is None:
+            return await face.answer(exchange, row)
+        exchange.principal = given["agentmap_principal"]
+        return await face.answer(exchange, unauthenticated() if exchange.principal is None else row)
+
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    parameters = [inspect.Parameter("request", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=Request)]
+    for name, convertor in _PARAMETER.findall(prefix):
+        parameters.append(inspect.Parameter(name, keyword, annotation=Any if convertor else str))
+    parameters += [inspect.Parameter(name, keyword, annotation=str) for name in row.parameters]
+    if who is not None:
+        parameters.append(inspect.Parameter("agentmap_principal", keyword, annotation=Any, default=who))
+    endpoint.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # what inspect looks for
+    endpoint.__name__ = row.name
+    endpoint.__doc__ = row.summary
+    return endpoint
+
+
+def _responses(found: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
+    """The answers of an operation. A refusal as 422 is named always, or FastAPI would describe its own."""
+    answers: dict[int | str, dict[str, Any]] = {422: with_schemas(refused(422))}
+    return answers | {int(status): with_schemas(response) for status, response in found["responses"].items()}
+
+
+def _extra(found: dict[str, Any]) -> dict[str, Any]:
+    """What FastAPI cannot see in the endpoint's signature: the body, and the query."""
+    extra = {"parameters": [one for one in found["parameters"] if one["in"] == "query"]}
+    return extra | ({"requestBody": with_schemas(found["requestBody"])} if "requestBody" in found else {})

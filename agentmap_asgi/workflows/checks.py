@@ -1,0 +1,393 @@
+"""What the graph of a workflow says about it, in linear time. Runs whenever a file is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, Final
+
+from ..agents.registry import Agent
+from ..execution.fields import SPECIAL
+from . import columns
+from .codes import diagnostic
+from .columns import COLUMNS
+from .diagnostics import Diagnostic
+from .graph import MOST_EDGES, Flow, Loop, Targets, flow, loops, named, simple_order, survey
+from .model import FunctionRoute, Node, Workflow
+from .text import Guess
+
+RESERVED: Final = frozenset(
+    {"audit", "docs", "execute", "executions", "health", "list", "metrics", "openapi.json", "ready", "reload"}
+    | {"resume", "ui", "validate", "workflows"}
+)
+"""Workflow names that stand for something else in the HTTP paths."""
+
+ITEM_FIELDS: Final = ("item", "index")
+
+
+class Report:
+    """Takes the findings of one workflow and gives each its place."""
+
+    __slots__ = ("file", "graph", "guess", "into", "letters")
+
+    def __init__(
+        self,
+        into: list[Diagnostic],
+        file: str,
+        graph: str,
+        *,
+        letters: Mapping[str, str | None] | None = None,
+        guess: Guess | None = None,
+    ) -> None:
+        self.into = into
+        self.file = file
+        self.graph = graph
+        self.letters = letters or {}
+        self.guess = guess or Guess()
+
+    def __call__(
+        self, code: str, message: str, node: Node | None, column: str | int | None = None, **more: Any
+    ) -> None:
+        name = COLUMNS[column].name if isinstance(column, int) else column
+        if node is not None:
+            more |= {"node": node.name, "row": node.row, "line": node.line}
+        if name is not None:
+            more |= {"column_name": name, "column": self.letters.get(name)}
+        self.into.append(diagnostic(code, message, file=self.file, graph=self.graph, **more))
+
+
+def check(
+    nodes: Mapping[str, Node],
+    agents: Mapping[str, Agent],
+    report: Report,
+    *,
+    targets: Targets | None = None,
+    torn: bool = False,
+    cut: bool = False,
+    siblings: Collection[str] = (),
+) -> None:
+    """Report what is wrong with the graph.
+
+    `agents` are those with checks, reads or targets of their own, by node. `targets` are what the routing cells name,
+    if no cell has a function; the loader has them at hand. `torn` says that nodes or edges are missing for reasons
+    reported already, so that what looks unreachable may not be; `cut`, that rows of the file were never read, so that
+    the graph says nothing. `siblings` are the file's workflows.
+    """
+    if report.graph in RESERVED:
+        message = f"The name {report.graph!r} stands for an operation in HTTP paths"
+        hint = f"Rename the workflow, or reach it under /workflows/{report.graph}."
+        report("AM-N006", message, next(iter(nodes.values()), None), columns.GRAPH, text=report.graph, hint=hint)
+    if not nodes:
+        return
+    if "|" in "".join(nodes):
+        _check_names(nodes, report)
+    if agents:
+        _check_agents(nodes, agents, report, siblings)
+    if cut:
+        return
+    edges = flow(nodes, agents, targets)
+    entry = next(iter(nodes))
+    try:
+        order = simple_order(edges, entry)
+    except KeyError:  # an unknown target
+        torn = _check_targets(nodes, edges, report) or torn
+        order = simple_order(edges, entry)
+    component: Mapping[str, int] = {}
+    if order is None:
+        found = survey(_closed(edges), [entry])
+        order, component = found.order, found.component
+        if len(component) - bool(edges.anywhere) < len(nodes) and not torn:
+            _check_reach(nodes, edges, component, report)
+        if found.cyclic:
+            _check_loops(nodes, edges, found.cyclic, agents, report, torn=torn)
+    _check_fields(nodes, agents, order, component, report)
+
+
+def _check_names(nodes: Mapping[str, Node], report: Report) -> None:
+    for name, node in nodes.items():
+        if "|" in name:
+            message = f"The name {name!r} holds '|', which separates names in routing cells, so nothing can lead to it"
+            report("AM-N007", message, node, columns.NODE, text=name)
+
+
+def _check_agents(
+    nodes: Mapping[str, Node], agents: Mapping[str, Agent], report: Report, siblings: Collection[str]
+) -> None:
+    for name, agent in agents.items():
+        node = nodes[name]
+        if agent.check is not None:
+            for found in agent.check(node):
+                more = {"severity": found.severity, "hint": found.hint, "text": found.text}
+                report(found.code, found.message, node, found.column_name, **more)
+        workflow = node.options.get("workflow") if agent.sub_workflow else None
+        if isinstance(workflow, str) and workflow.startswith("::") and workflow[2:].strip() not in siblings:
+            near = report.guess(workflow[2:], siblings)
+            hint = f"Did you mean ::{near}?" if near else None
+            message = f"The file has no workflow {workflow[2:]!r}"
+            report("AM-R011", message, node, columns.CONTEXT, text=workflow, hint=hint)
+
+
+def check_idle_cells(node: Node, agent: Agent | None, report: Report) -> None:
+    """Report the routing cells of a node that its Edge makes idle."""
+    if node.on_success:
+        message = f"{node.name!r} has an Edge, so its Success_Next is never taken"
+        report("AM-R008", message, node, columns.SUCCESS)
+    if node.on_failure and agent is not None and agent.rich and agent.targets is None and not agent.sub_workflow:
+        message = f"{node.name!r} has an Edge, so its Failure_Next is taken only when the agent raises, not for a no"
+        report("AM-R008", message, node, columns.FAILURE)
+
+
+def _check_targets(nodes: Mapping[str, Node], edges: Flow, report: Report) -> bool:
+    """Report unknown targets and take them out of `edges`. A near name is taken as meant, so that what follows it is
+    not reported too. True when an edge is missing for want of one.
+    """
+    torn = False
+    spelled: dict[str, str] = {}
+    for name, targets in edges.targets.items():
+        for target in targets:
+            if target not in nodes:
+                break
+        else:
+            continue
+        kept = []
+        for target in dict.fromkeys(targets):
+            if target in nodes:
+                kept.append(target)
+                continue
+            if not spelled:
+                spelled = {_plain(known): known for known in reversed(list(nodes))}
+            near = spelled.get(_plain(target))
+            safe = near is not None
+            if near is None:
+                near = report.guess(target, nodes)
+            node = nodes[name]
+            column = _column_of(node, target)
+            message = f"The node {name!r} leads to {target!r}, and {node.graph!r} has no such node"
+            hint = f"Did you mean {near!r}?" if near else None
+            fix = near if safe else None
+            report("AM-R001", message, node, column, text=target, hint=hint, fix=fix)
+            if near is None:
+                torn = True
+            else:
+                kept.append(near)
+        edges.targets[name] = tuple(kept)
+    return torn
+
+
+def _plain(name: str) -> str:
+    return "".join(sign for sign in name.casefold() if sign.isalnum())
+
+
+def _column_of(node: Node, target: str) -> int:
+    for column, route in (
+        (columns.EDGE, node.edge),
+        (columns.SUCCESS, node.on_success),
+        (columns.FAILURE, node.on_failure),
+    ):
+        if target in named(route):
+            return column
+    return columns.CONTEXT
+
+
+def _closed(edges: Flow) -> dict[str, tuple[str, ...]]:
+    """The targets, where nodes that may lead anywhere lead to one more node, which leads to all: linear in size."""
+    if not edges.anywhere:
+        return edges.targets
+    every = tuple(edges.targets)
+    closed = {name: (*names, ANYWHERE) if name in edges.anywhere else names for name, names in edges.targets.items()}
+    closed[ANYWHERE] = every
+    return closed
+
+
+ANYWHERE: Final = "\0anywhere"
+"""A node that no file can name."""
+
+
+def _check_reach(nodes: Mapping[str, Node], edges: Flow, reached: Mapping[str, int], report: Report) -> None:
+    """One finding for each place where an unreachable part begins."""
+    lost = {name: tuple(t for t in edges.targets[name] if t not in reached) for name in nodes if name not in reached}
+    incoming = {target for name, targets in lost.items() for target in targets if target != name}
+    starts = [name for name in lost if name not in incoming]
+    covered = set(survey(lost, starts).component)
+    for name in lost:
+        if name not in covered:  # a loop that nothing leads into
+            starts.append(name)
+            covered |= set(survey(lost, [name]).component)
+    for name in starts:
+        node = nodes[name]
+        message = f"No node that can run leads to {name!r}"
+        followers = len(survey(lost, [name]).order) - 1 if len(starts) <= 20 else 0
+        if followers:
+            message += f", nor to the {followers} after it" if followers > 1 else ", nor to the one after it"
+        report("AM-R002", message, node, columns.NODE, text=name)
+
+
+def _check_loops(
+    nodes: Mapping[str, Node],
+    edges: Flow,
+    cyclic: list[list[str]],
+    agents: Mapping[str, Agent],
+    report: Report,
+    *,
+    torn: bool,
+) -> None:
+    targets = edges.targets
+    if not edges.anywhere and not torn:
+        for members in cyclic:
+            inside = set(members)
+            if any(_can_leave(nodes[name], targets[name], inside, agents.get(name)) for name in members):
+                continue
+            first = nodes[members[0]]
+            if len(members) == 1:
+                message = f"{first.name!r} leads to itself and nowhere else, so it runs until max_steps ends it"
+                report("AM-R004", message, first, columns.EDGE, text=first.name)
+            else:
+                shown = ", ".join(members[:5]) + (", …" if len(members) > 5 else "")
+                message = f"The loop of {shown} leads nowhere else, so it runs until max_steps ends it"
+                report("AM-R003", message, first, columns.EDGE)
+    for loop in loops(targets, next(iter(nodes)), most=MOST_EDGES):
+        if loop.others:
+            _check_entries(nodes, targets, loop, report)
+
+
+def _check_entries(nodes: Mapping[str, Node], targets: Targets, loop: Loop[str], report: Report) -> None:
+    """A loop that is entered at several nodes: often a join that sends back into one of its own branches."""
+    entered = (loop.header, *loop.others)
+    for name in loop.others if _forks(nodes) else ():
+        back = next(
+            (target for target in targets[name] if target in entered and nodes[target].row < nodes[name].row), None
+        )
+        if back is not None:
+            message = f"{name!r} joins branches and sends back to {back!r}, which is inside one of them"
+            hint = f"When the branches run side by side, {back!r} first waits for the others. Send back to the fork."
+            report("AM-R010", message, nodes[name], columns.NODE, text=back, hint=hint)
+            return
+    shown = ", ".join(map(repr, loop.others[:5]))
+    message = f"The loop of {loop.header!r} can also be entered at {shown}; {loop.header!r} counts as its start"
+    report("AM-R009", message, nodes[loop.header], columns.NODE)
+
+
+def _forks(nodes: Mapping[str, Node]) -> bool:
+    """Whether any cell starts branches."""
+    routes = (route for node in nodes.values() for route in (node.edge, node.on_success, node.on_failure))
+    return any(len(named(route)) > 1 for route in routes)
+
+
+def _can_leave(node: Node, targets: Iterable[str], inside: Collection[str], agent: Agent | None) -> bool:
+    """Whether a node of a loop can lead out of it or end its branch."""
+    if any(target not in inside for target in targets):
+        return True
+    functions = any(isinstance(route, FunctionRoute) for route in (node.edge, node.on_success, node.on_failure))
+    if functions or not targets:
+        return True
+    # An answer whose side is not set ends the branch; agents that route by themselves may also choose not to.
+    decides = agent is not None and (agent.rich or agent.sub_workflow)
+    return decides and not node.edge and not (node.on_success and node.on_failure)
+
+
+def _check_fields(
+    nodes: Mapping[str, Node],
+    agents: Mapping[str, Agent],
+    order: Iterable[str],
+    component: Mapping[str, int],
+    report: Report,
+) -> None:
+    early, written = _early_reads(nodes, agents, order)
+    if not early or not written:
+        return
+    late = {field: reader for field, reader in early.items() if field in written}
+    if not late:
+        return
+    writers: dict[str, list[str]] = {field: [] for field in late}
+    for name in order:
+        for field in written_by(nodes[name]) if name in nodes else ():
+            if field in writers:
+                writers[field].append(name)
+    for field, reader in late.items():
+        node = nodes[reader]
+        if reader in writers[field]:
+            continue  # a counter or the like: it goes on from what the caller gives
+        writer = writers[field][0]
+        message = f"{reader!r} reads {field!r} before {writer!r} (row {nodes[writer].row}) has written it"
+        looping = component and any(component.get(w) == component.get(reader) for w in writers[field])
+        hint = "In the first round it is null, unless the caller gives it." if looping else None
+        report("AM-F001", message, node, columns.INPUTS, text=field, severity="info" if looping else None, hint=hint)
+
+
+def _early_reads(
+    nodes: Mapping[str, Node], agents: Mapping[str, Agent], order: Iterable[str]
+) -> tuple[dict[str, str], set[str]]:
+    """({field: the first node that reads it while no node before has written it}, all fields written)."""
+    written: set[str] = set()
+    early: dict[str, str] = {}
+    for node in map(nodes.get, order):
+        if node is None:
+            continue  # ANYWHERE
+        for entry in node.inputs:
+            source = entry[0]
+            if source not in written and source not in early:
+                _note(source, node, written, early)
+        if node.name in agents or node.map_over:
+            for source in further_reads(node, agents.get(node.name)):
+                if source not in written and source not in early:
+                    _note(source, node, written, early)
+            written.update(written_by(node))
+        else:
+            written.update(node.outputs)
+    return early, written
+
+
+def _note(source: str, node: Node, written: set[str], early: dict[str, str]) -> None:
+    head = source.partition(".")[0]
+    if head in SPECIAL or head in written or head in early or (node.map_over and head in ITEM_FIELDS):
+        return
+    early[head] = node.name
+
+
+def further_reads(node: Node, agent: Agent | None) -> tuple[str, ...]:
+    """Fields that a node reads and its Input_Fields do not name."""
+    own = tuple(agent.reads(node)) if agent is not None and agent.reads is not None else ()
+    return (*own, node.map_over) if node.map_over else own
+
+
+def written_by(node: Node) -> tuple[str, ...]:
+    """Fields that a node writes: the left side of a sub-workflow's `parent=child`."""
+    return tuple(name.partition("=")[0] for name in node.outputs)
+
+
+def input_schema(workflow: Workflow, agents: Mapping[str, Agent]) -> dict[str, Any]:
+    """What a caller gives, as JSON Schema (2020-12): the fields that are read before any node can have written them.
+
+    Required are those that no node writes; one that a node writes as well (a counter, a loop's feedback) is optional.
+    Of types only the lists of Map_Over are known. `agents` are those with `reads` or `targets`, by node.
+    """
+    nodes = workflow.nodes
+    early: dict[str, str] = {}
+    written: set[str] = set()
+    lists = {node.map_over for node in nodes.values()}
+    samples: dict[str, Any] = {}
+    for name, agent in agents.items():
+        samples = dict(agent.samples(nodes[name]) if agent.samples is not None else ()) | samples
+    if workflow.entry is not None:
+        edges = flow(nodes, agents)
+        for name, targets in edges.targets.items():
+            edges.targets[name] = tuple(target for target in targets if target in nodes)
+        order = simple_order(edges, workflow.entry) or survey(_closed(edges), [workflow.entry]).order
+        early, written = _early_reads(nodes, agents, order)
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": workflow.name,
+        "type": "object",
+        "properties": {
+            field: {"description": f"Read by {reader}"}
+            | ({"type": "array"} if field in lists else {})
+            | ({"examples": [samples[field]]} if field in samples else {})
+            for field, reader in early.items()
+        },
+        "required": [field for field in early if _asked_for(field, nodes[early[field]]) or field not in written],
+        "additionalProperties": True,
+    }
+
+
+def _asked_for(field: str, reader: Node) -> bool:
+    """Whether a node asks the caller for a field: it reads it only to write it, as `input` nodes do."""
+    return field in written_by(reader) and all(entry.source.partition(".")[0] != field for entry in reader.inputs)

@@ -1,0 +1,199 @@
+"""The Context cell: a JSON object, a Python literal object, `{key=value, …}`, or a text."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
+
+from ..errors import ResultInvalid
+from ..execution.values import copied
+from .cells import Parsed
+from .text import Problem, normalised
+
+MAX_BYTES: Final = 16 * 1024
+MAX_LITERAL: Final = 4 * 1024
+
+_KEY = re.compile(r"\s*([^\W\d][\w.-]*)\s*[=:]\s*")
+_SCALAR = re.compile(r"true|false|null|-?(?:0|[1-9][0-9]{0,17})(?:\.[0-9]{1,17})?")
+_QUOTED = re.compile(r"'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\"")
+_UNKNOWN_ESCAPE = re.compile(r"(?:[^\\]|^)(?:\\\\)*\\[^\\'\"abfnrtvxuUN0-3\n]")
+_SECRET_KEY = re.compile(r"(?:^|_)(?:api_?key|token|secret|password|passwd|private_?key|authorization)$", re.I)
+_SECRET_VALUE = re.compile(
+    r"(?:sk-[\w-]{16,}|gh[pousr]_\w{20,}|AKIA[0-9A-Z]{12,}|xox[abprs]-[\w-]{10,}|AIza[\w-]{30,}"
+    r"|eyJ[\w-]{10,}\.[\w-]{10,}\..*|-----BEGIN [A-Z ]*PRIVATE KEY-----.*)",
+    re.S,
+)
+
+
+class Options(NamedTuple):
+    """A Context: the agent's options, and the cells of other columns that it replaces, as their texts."""
+
+    values: Mapping[str, Any]
+    replaced: tuple[tuple[str, str], ...] = ()
+    """(key, text) for those of REPLACING that are given."""
+
+
+NONE: Final = Options(MappingProxyType({}))
+
+REPLACING: Final = ("input_fields", "output_field", "description", "retry", "timeout", "map_over")
+"""Keys of Context that say what a column says, and count before it."""
+
+
+class _Refused(ValueError):
+    """A value that JSON has no room for."""
+
+
+def context(text: str) -> Parsed[Options]:
+    """Read a Context cell."""
+    value = text.strip()
+    if not value:
+        return NONE, ()
+    size = len(value) if value.isascii() else len(value.encode("utf-8", "replace"))
+    if size > MAX_BYTES:
+        message = f"Context has {size} bytes; at most {MAX_BYTES} are allowed"
+        return NONE, (Problem("AM-A003", message, None, "Keep long texts in Prompt or in the prompts folder."),)
+    problems: list[Problem] = []
+    options = _object(value, problems)
+    if options is None:
+        return NONE, problems
+    problems.extend(_secrets(options))
+    return Options(options, tuple((key, _text(options[key])) for key in REPLACING if key in options)), problems
+
+
+def _object(value: str, problems: list[Problem]) -> dict[str, Any] | None:
+    """The options, or None when the cell is not understood (and `problems` says why)."""
+    plain = normalised(value)
+    if not plain.startswith("{"):
+        return {"context": value}
+    repeated: list[str] = []
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            keys = [key for key, _ in pairs]
+            repeated.extend(key for key in found if keys.count(key) > 1)
+        return found
+
+    found: Any = None
+    why = ""
+    try:
+        found = json.loads(value, object_pairs_hook=unique, parse_constant=_refuse)
+    except _Refused as exc:
+        why = str(exc)
+    except RecursionError:
+        why = "it is nested too deeply"
+    except ValueError as exc:
+        # Typographic quotes are mended only when the text is no JSON: inside a JSON string they are content.
+        found = _json(plain) or _literal(plain) or _pairs(plain)
+        if isinstance(exc, json.JSONDecodeError):
+            why = f"{exc.msg} at line {exc.lineno}, character {exc.colno} of the cell"
+        else:
+            why = "a number has too many digits"
+    if not isinstance(found, dict):
+        problems.append(Problem("AM-A003", f"Context is not understood: {why}", value[:200]))
+        return None
+    if repeated:
+        key = repeated[0]
+        problems.append(Problem("AM-A007", f"Context has the key {key!r} twice; the later one counts", key))
+    try:
+        checked: dict[str, Any] = copied(found, "Context")
+    except ResultInvalid as exc:
+        problems.append(Problem("AM-A003", exc.message, value[:200]))
+        return None
+    return checked
+
+
+def _refuse(constant: str) -> Any:
+    raise _Refused(f"{constant} is no JSON")
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _literal(text: str) -> Any:
+    """A Python literal of plain data; tuples become lists."""
+    if len(text) > MAX_LITERAL or _UNKNOWN_ESCAPE.search(text):
+        return None
+    try:
+        return _listed(ast.literal_eval(text))
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return None
+
+
+def _listed(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_listed(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _listed(item) for key, item in value.items()}
+    return value
+
+
+def _pairs(text: str) -> dict[str, Any] | None:
+    """`{key=value, …}`. Values are JSON scalars, quoted texts, or texts up to the next comma."""
+    if not text.endswith("}"):
+        return None
+    body, at = text[1:-1], 0
+    found: dict[str, Any] = {}
+    while body[at:].strip():
+        key = _KEY.match(body, at)
+        if key is None:
+            return None
+        at = key.end()
+        quoted = _QUOTED.match(body, at)
+        if quoted:
+            at = quoted.end()
+            end = body.find(",", at)
+            end = len(body) if end < 0 else end
+            if body[at:end].strip():
+                return None
+            found[key[1]] = re.sub(r"\\(.)", r"\1", quoted[1] if quoted[1] is not None else quoted[2], flags=re.S)
+        else:
+            end = body.find(",", at)
+            end = len(body) if end < 0 else end
+            written = body[at:end].strip()
+            if any(sign in written for sign in "{}[]\"'"):
+                return None
+            found[key[1]] = _scalar(written)
+        at = end + 1
+    return found
+
+
+def _scalar(written: str) -> Any:
+    return json.loads(written) if _SCALAR.fullmatch(written) else written
+
+
+def _text(value: Any) -> str:
+    """An option as the text of the column's cell that it replaces."""
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return "|".join(value)
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _secrets(options: Mapping[str, Any], path: str = "") -> list[Problem]:
+    """Literals that should be `secret:NAME`. The message never repeats the value."""
+    found = []
+    for key, value in options.items():
+        where = f"{path}{key}"
+        if isinstance(value, dict):
+            found.extend(_secrets(value, f"{where}."))
+        elif isinstance(value, str) and _secret(key, value):
+            found.append(Problem("AM-V003", f"The value of {where!r} in Context looks like a secret", key))
+    return found
+
+
+def _secret(key: str, value: str) -> bool:
+    if not value or value.startswith(("secret:", "{")):
+        return False
+    return bool(_SECRET_KEY.search(key) or _SECRET_VALUE.fullmatch(value))

@@ -1,0 +1,181 @@
+"""What the paths through a workflow say about its fields. More than linear, so it runs on demand only: in `check`, for
+`POST /validate`, and once for each version of a workflow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from ..agents.registry import Agent, Registry
+from ..execution.fields import SPECIAL
+from ..execution.templates import Template
+from . import columns
+from .checks import ITEM_FIELDS, Report, further_reads, written_by
+from .diagnostics import Diagnostic
+from .graph import MOST_EDGES, Flow, flow, forward, loops, named
+from .model import FunctionRoute, Node, Workflow
+
+MOST_WORK: Final = 2_000_000
+"""Nodes times edges; larger workflows are not analysed path by path."""
+
+
+def check_paths(workflow: Workflow, registry: Registry) -> tuple[Diagnostic, ...]:
+    """Fields read before they are written on some path, written by parallel branches, or never read.
+
+    Nothing is said of workflows that are broken.
+    """
+    found: list[Diagnostic] = []
+    if workflow.broken or workflow.entry is None:
+        return ()
+    agents = {
+        name: agent for name, node in workflow.nodes.items() if (agent := registry.find(node.agent_type)) is not None
+    }
+    edges = flow(workflow.nodes, agents)
+    size = sum(map(len, edges.targets.values())) * len(workflow.nodes)
+    if edges.anywhere or size > MOST_WORK:
+        return ()  # where any node may follow, no path tells anything
+    paths = _Paths(workflow, edges, agents)
+    report = Report(found, workflow.file, workflow.name)
+    known = {(problem.code, problem.text) for problem in workflow.diagnostics}
+    _check_reads(paths, report, known)
+    _check_parallel_writes(paths, report)
+    _check_unread(paths, report)
+    return tuple(sorted(found, key=lambda problem: problem.row or 0))
+
+
+class _Paths:
+    """A workflow without its loop-back edges, so that every path ends."""
+
+    def __init__(self, workflow: Workflow, edges: Flow, agents: Mapping[str, Agent]) -> None:
+        import networkx  # type: ignore[import-untyped]  # half a second of start-up, and running needs none of it
+
+        self.nodes = workflow.nodes
+        self.agents = agents
+        self.entry = str(workflow.entry)
+        whole: Any = networkx.DiGraph(forward(edges.targets, loops(edges.targets, self.entry, most=MOST_EDGES)))
+        reachable = networkx.descendants(whole, self.entry) | {self.entry}
+        self.graph: Any = whole.subgraph(reachable)
+        self.order: list[str] = list(networkx.topological_sort(self.graph))
+        self.below: dict[str, frozenset[str]] = {}
+        for name in reversed(self.order):
+            after = [self.below[target] for target in self.graph[name]]
+            self.below[name] = frozenset({name}).union(*after)
+        self.forks = [
+            (name, route)
+            for name in self.order
+            for route in (self.nodes[name].edge, self.nodes[name].on_success, self.nodes[name].on_failure)
+            if len(named(route)) > 1 and not isinstance(route, FunctionRoute)
+        ]
+
+    def branches(self, fork: Iterable[str]) -> dict[str, str]:
+        """The nodes that only one branch of a fork runs, in order, each with the target its branch begins with."""
+        found: dict[str, str] = {}
+        shared = set()
+        for target in fork:
+            for name in self.below.get(target, ()):
+                if name in found:
+                    shared.add(name)
+                found[name] = target
+        return {name: found[name] for name in self.order if name in found and name not in shared}
+
+    def reads(self, node: Node) -> set[str]:
+        """First parts of the fields a node needs."""
+        names = [field.source for field in node.inputs]
+        names += further_reads(node, self.agents.get(node.name))
+        heads = {name.partition(".")[0] for name in names} - SPECIAL
+        return heads - set(ITEM_FIELDS) if node.map_over else heads
+
+    def mentions(self, node: Node) -> set[str]:
+        """Fields that a node may use in any way."""
+        agent = self.agents.get(node.name)
+        names = self.reads(node) | {name.partition(".")[0] for name in Template(node.prompt).names}
+        if agent is not None:
+            names |= {word.partition(".")[0] for text in _texts(node.options) for word in _words(text)}
+        return names
+
+
+def _check_reads(paths: _Paths, report: Report, known: set[tuple[str, str | None]]) -> None:
+    """A field that some paths to its reader write and others do not."""
+    forks = [paths.branches(named(route)) for _, route in paths.forks]
+    sure: dict[str, frozenset[str]] = {}  # written on every path up to the end of the node
+    maybe: dict[str, frozenset[str]] = {}
+    said = set()
+    for name in paths.order:
+        node = paths.nodes[name]
+        before = list(paths.graph.predecessors(name))
+        maybe_in: frozenset[str] = frozenset().union(*(maybe[source] for source in before))
+        sure_in: frozenset[str] = frozenset()
+        if before and name != paths.entry:
+            sure_in = _certain(before, forks, sure)
+        for field in sorted((paths.reads(node) & maybe_in) - sure_in):
+            if ("AM-F001", field) not in known and field not in said and field not in written_by(node):
+                said.add(field)
+                message = f"{name!r} reads {field!r}, which is not written on every path that leads to it"
+                report("AM-F001", message, node, columns.INPUTS, text=field)
+        own = frozenset(written_by(node))
+        sure[name] = sure_in | own
+        maybe[name] = maybe_in | own
+
+
+def _certain(
+    sources: list[str], forks: Sequence[Mapping[str, str]], sure: Mapping[str, frozenset[str]]
+) -> frozenset[str]:
+    """What is written for certain where `sources` meet: branches of a fork all arrive, other ways exclude each other.
+
+    `forks` are the branches of each fork, outer forks first.
+    """
+    for at, branches in enumerate(forks if len(sources) > 1 else ()):
+        arriving: dict[str | None, list[str]] = {}
+        for source in sources:
+            arriving.setdefault(branches.get(source), []).append(source)
+        others = arriving.pop(None, [])
+        if len(arriving) > 1:
+            inner = forks[at + 1 :]
+            joined = frozenset[str]().union(*(_certain(part, inner, sure) for part in arriving.values()))
+            return joined & _certain(others, inner, sure) if others else joined
+    return frozenset.intersection(*(sure[source] for source in sources))
+
+
+def _check_parallel_writes(paths: _Paths, report: Report) -> None:
+    said = set()
+    for name, route in paths.forks:
+        writers: dict[str, list[tuple[str, str]]] = {}
+        for member, branch in paths.branches(named(route)).items():
+            for field in written_by(paths.nodes[member]):
+                if all(other != branch for other, _ in writers.get(field, ())):
+                    writers.setdefault(field, []).append((branch, member))
+        for field, found in writers.items():
+            if len(found) > 1 and (field, found[-1]) not in said:
+                said.add((field, found[-1]))
+                shown = " and ".join(repr(member) for _, member in found)
+                message = f"{shown} write {field!r} side by side; after {name!r} the value of the later branch counts"
+                report("AM-F003", message, paths.nodes[found[-1][1]], columns.OUTPUT, text=field)
+
+
+def _check_unread(paths: _Paths, report: Report) -> None:
+    mentioned = set().union(*(paths.mentions(paths.nodes[name]) for name in paths.order))
+    for name in paths.order:
+        node = paths.nodes[name]
+        if not paths.graph[name]:
+            continue  # what the last nodes write is what the caller reads
+        for field in written_by(node):
+            if field not in mentioned:
+                message = f"No node reads {field!r}, which {name!r} writes; only the caller sees it"
+                report("AM-F002", message, node, columns.OUTPUT, text=field)
+
+
+def _texts(value: Any) -> Iterable[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _texts(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts(item)
+
+
+def _words(text: str) -> Iterable[str]:
+    """Names in an option: of a condition, a template, or a field's own."""
+    return "".join(sign if sign.isalnum() or sign in "_.-" else " " for sign in text).split()

@@ -1,0 +1,261 @@
+"""From the bytes of a file to the records of its rows: encoding, delimiter, header."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain, islice
+from typing import Final
+
+from . import columns
+from .codes import diagnostic
+from .columns import Layout
+from .diagnostics import Diagnostic
+from .text import ERROR_VALUES, normalised
+
+DELIMITERS: Final = ",;\t|"
+HEAD: Final = 64 * 1024
+"""Characters in which the header is expected."""
+
+HEAD_ROWS: Final = 1_000
+"""Rows in which the header is found; blank and comment rows may stand before it."""
+
+MOST_GUESSES: Final = 50
+"""Unknown headers for which a known one is suggested."""
+
+END: Final = "\0"
+"""The last line handed to the csv reader. A quote that is never closed swallows it; no file can hold it."""
+
+_SEP = re.compile(r'"?sep=([^"\r\n])"?[,;\t|]*(?:\r\n|\r|\n|$)', re.I)
+
+
+@dataclass(slots=True)
+class Sheet:
+    """An open file, its header read. `records` goes on with the first row after the header."""
+
+    records: _Reader
+    lines: int
+    """Text lines of the file, END not counted."""
+    delimiter: str
+    header: list[str]
+    layout: Layout
+    row: int
+    """The header's row."""
+    skipped: int
+    """Blank and comment rows before the header."""
+    comments: bool
+    """Whether any row can be a comment."""
+    international: bool
+    """Whether any cell needs more than ASCII."""
+    diagnostics: list[Diagnostic]
+
+
+class _Reader(Iterator[list[str]]):
+    """The type of csv.reader, which has no public name."""
+
+    line_num: int
+
+
+def read(data: bytes, file: str, *, max_bytes: int) -> Sheet | list[Diagnostic]:
+    """Open a file. Gives its diagnostics alone when no row can be read."""
+    if len(data) > max_bytes:
+        message = f"The file has {len(data)} bytes; at most {max_bytes} are allowed"
+        return [diagnostic("AM-E004", message, file=file)]
+    text, suspicious = decoded(data)
+    if "\0" in text:
+        return [_not_text(data, text, file)]
+    written = _SEP.match(text)
+    if written:
+        # Spreadsheets hide this line: it counts as a text line and not as a row.
+        text = "\n" + text[written.end() :]
+    count = _lines(text)
+    delimiter = _delimiter(text, written[1] if written else None)
+    lines = chain(io.StringIO(text, newline=""), (END,))
+    records: _Reader = csv.reader(lines, delimiter=delimiter)  # type: ignore[assignment]
+    row = -1 if written else 0
+    try:
+        for cells in records:
+            if records.line_num > count or row >= HEAD_ROWS:
+                break
+            row += 1
+            if row and not skippable(cells):
+                found = columns.layout(cells)
+                diagnostics = _header_problems(cells, found, file, row)
+                if suspicious is not None:
+                    code, offset, message = suspicious
+                    offset = max(offset + 1 - written.end(), 0) if written else offset
+                    at_row, line, position = locate(text, offset, delimiter)
+                    name = normalised(cells[position]) if position < len(cells) else None
+                    diagnostics.append(
+                        diagnostic(
+                            code,
+                            message,
+                            file=file,
+                            row=at_row - bool(written),
+                            line=line,
+                            column=columns.letter(position),
+                            column_name=name,
+                        )
+                    )
+                return Sheet(
+                    records,
+                    count,
+                    delimiter,
+                    cells,
+                    found,
+                    row,
+                    skipped=row - 1,
+                    comments="#" in text,
+                    international=not text.isascii(),
+                    diagnostics=diagnostics,
+                )
+    except csv.Error as exc:
+        return [diagnostic("AM-D004", f"The first rows cannot be read: {exc}", file=file)]
+    return [diagnostic("AM-D005", "The file has no header line", file=file)]
+
+
+def decoded(data: bytes) -> tuple[str, tuple[str, int, str] | None]:
+    """The text, and (code, offset in the text, message) of what is doubtful about it."""
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        text = data.decode("utf-16", "replace")
+        try:
+            data.decode("utf-16")
+        except UnicodeDecodeError:
+            message = "Some bytes are no UTF-16 characters; the first of them are in this cell"
+            return text, ("AM-E003", max(text.find("\ufffd"), 0), message)
+        return text, None
+    body = data.removeprefix(codecs.BOM_UTF8)
+    try:
+        return body.decode(), None
+    except UnicodeDecodeError as exc:
+        text = body.decode("cp1252", "replace")
+        # Windows-1252 has one character a byte, so offsets in bytes and in the text are the same.
+        if "\ufffd" in text:
+            message = "The file is neither UTF-8 nor Windows-1252; this cell has a byte that neither knows"
+            return text, ("AM-E003", text.index("\ufffd"), message)
+        message = "The file is not UTF-8 and was read as Windows-1252; this is the first cell where it matters"
+        return text, ("AM-E002", exc.start, message)
+
+
+def skippable(cells: list[str]) -> bool:
+    """Whether a row is blank, or a comment: its first cell begins with #."""
+    if not any(cells):
+        return True
+    first = cells[0].strip()
+    if first.startswith("#") and first not in ERROR_VALUES:
+        return True
+    return not any(map(normalised, cells))
+
+
+def locate(text: str, offset: int, delimiter: str) -> tuple[int, int, int]:
+    """(row, text line, position of the cell) of a character."""
+    row, line, end, width = 0, 1, 0, 1
+    reader = csv.reader(io.StringIO(f"{text[:offset]}x", newline=""), delimiter=delimiter)
+    try:
+        for cells in reader:
+            row, width = row + 1, len(cells)
+            line, end = end + 1, reader.line_num
+    except csv.Error:
+        row += 1
+    return row, line, max(width - 1, 0)
+
+
+def _lines(text: str) -> int:
+    """How many lines `io.StringIO(text, newline="")` gives: \\n, \\r and \\r\\n each end one."""
+    ends = text.count("\n")
+    if "\r" in text:
+        ends += text.count("\r") - text.count("\r\n")
+    return ends + (not text.endswith(("\n", "\r")) and text != "")
+
+
+def _delimiter(text: str, written: str | None) -> str:
+    """The delimiter under which the header line has most known columns; the one of `sep=` is tried first."""
+    best, most = written or DELIMITERS[0], 0
+    for delimiter in dict.fromkeys((written or "") + DELIMITERS):
+        try:
+            header = _header(text, delimiter, skip=written is not None)
+        except (TypeError, ValueError):
+            continue  # `sep=` names a sign that cannot be one
+        count = len({columns.known(cell) for cell in header} - {None})
+        if count > most:
+            best, most = delimiter, count
+            if delimiter == written:
+                break
+    return best if best in DELIMITERS or most else DELIMITERS[0]
+
+
+def _header(text: str, delimiter: str, *, skip: bool) -> list[str]:
+    """The header under a delimiter. It is looked for in the beginning of a file, and in all of it only if need be."""
+    for part in dict.fromkeys((text[:HEAD], text)):
+        try:
+            records = csv.reader(io.StringIO(part, newline=""), delimiter=delimiter)
+            for row, cells in enumerate(islice(records, HEAD_ROWS)):
+                if (row or not skip) and not skippable(cells):
+                    return cells
+        except csv.Error:
+            pass
+    return []
+
+
+def _header_problems(header: list[str], found: Layout, file: str, row: int) -> list[Diagnostic]:
+    problems = []
+    explained = set()
+    for column in (columns.NODE,):
+        if not found.cells[column]:
+            name = columns.COLUMNS[column].name
+            near = [(at, text) for at, text in found.unknown[:MOST_GUESSES] if _means(text) == column]
+            hint = None
+            if near:
+                hint = f"Did you mean the header {near[0][1]!r} to be {name}?"
+                explained.add(near[0][0])
+            shown = ", ".join(filter(None, map(normalised, header)))[:300]
+            message = f"The header has no column {name}; it has {shown}"
+            problems.append(diagnostic("AM-H001", message, hint=hint, file=file, row=row, column_name=name))
+    for number, (position, text) in enumerate(found.unknown):
+        if position not in explained:
+            near_name = columns.suggestion(text) if number < MOST_GUESSES else None
+            hint = f"Did you mean {near_name}? Otherwise it is kept and has no effect." if near_name else None
+            problems.append(
+                diagnostic(
+                    "AM-H002",
+                    f"The column {text!r} is unknown",
+                    hint=hint,
+                    file=file,
+                    row=row,
+                    column=columns.letter(position),
+                    column_name=text,
+                    text=text,
+                    fix=near_name,
+                )
+            )
+    for column, positions in enumerate(found.cells):
+        if len(positions) > 1:
+            written = " and ".join(repr(normalised(header[position])) for position in positions)
+            problems.append(
+                diagnostic(
+                    "AM-H003",
+                    f"The columns {written} both mean {columns.COLUMNS[column].name}",
+                    file=file,
+                    row=row,
+                    column=columns.letter(positions[1]),
+                    column_name=columns.COLUMNS[column].name,
+                )
+            )
+    return problems
+
+
+def _means(header: str) -> int | None:
+    near = columns.suggestion(header)
+    return None if near is None else columns.known(near)
+
+
+def _not_text(data: bytes, text: str, file: str) -> Diagnostic:
+    if data.startswith(b"PK\x03\x04"):
+        return diagnostic("AM-E001", "This is a spreadsheet or an archive, not a CSV file", file=file)
+    line = text.count("\n", 0, text.index("\0")) + 1
+    message = f"Line {line} has a NUL byte, so this is no text (or UTF-16 without its mark)"
+    return diagnostic("AM-E001", message, file=file, line=line)

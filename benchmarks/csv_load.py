@@ -1,0 +1,88 @@
+"""What reading a workflow file costs beside `csv.reader` over the same bytes.
+
+Reading means: decoding, parsing, cell checks, linear graph checks, and the finished workflows. The limits on bytes and
+rows are raised for the larger files.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+from agentmap_asgi.agents.builtin import BUILTINS
+from agentmap_asgi.config import AgentMapConfig
+from agentmap_asgi.workflows.loader import Loaded, read_workflows
+
+SIZES = (1_000, 10_000, 100_000)
+NODES = 20
+"""Nodes of one workflow."""
+HEADER = (
+    "GraphName,Node,AgentType,Prompt,Description,Input_Fields,Output_Field,"
+    "Edge,Success_Next,Failure_Next,Context,Timeout"
+)
+CONFIG = AgentMapConfig(max_csv_bytes=10**9, max_csv_rows=10**7)
+
+
+def rows(count: int) -> Iterator[str]:
+    """A clean file: chains of nodes with prompts, fields and some options."""
+    yield HEADER
+    for number in range(count):
+        flow, step = divmod(number, NODES)
+        following = f"Step{step + 1}" if step < NODES - 1 and number < count - 1 else ""
+        prompt = f'"Summarise {{topic}} for customer {number}, in two sentences and without names."'
+        options = '"{""temperature"": 0.2, ""max_tokens"": 400}"' if step % 4 == 0 else ""
+        agent, fields = ("echo" if step % 2 else "default"), f"field{step}|topic,field{step + 1}"
+        yield f"Flow{flow},Step{step},{agent},{prompt},Step {step} of the flow,{fields},{following},,,{options},30s"
+
+
+def best(function: Callable[[], Any], rounds: int) -> float:
+    """Seconds of the fastest round."""
+    found = float("inf")
+    for _ in range(rounds):
+        start = time.perf_counter()
+        function()
+        found = min(found, time.perf_counter() - start)
+    return found
+
+
+def plain(data: bytes) -> None:
+    """The least that any reader does."""
+    for _ in csv.reader(io.StringIO(data.decode(), newline="")):
+        pass
+
+
+def load(data: bytes) -> Loaded:
+    """What this package does."""
+    return read_workflows(data, "bench.csv", registry=BUILTINS, config=CONFIG)
+
+
+def run(sizes: tuple[int, ...] = SIZES) -> list[dict[str, Any]]:
+    """One row for each size: microseconds a row for both, and their ratio."""
+    results = []
+    for count in sizes:
+        data = ("\n".join(rows(count)) + "\n").encode()
+        loaded = load(data)
+        assert (loaded.rows.nodes, loaded.findings) == (count, ())
+        del loaded
+        rounds = max(3, 200_000 // count)
+        base, ours = best(partial(plain, data), rounds), best(partial(load, data), rounds)
+        results.append(
+            {
+                "case": "csv_load",
+                "rows": count,
+                "csv_reader_us": round(base / count * 1e6, 2),
+                "load_us": round(ours / count * 1e6, 2),
+                "ratio": round(ours / base, 2),
+            }
+        )
+    return results
+
+
+if __name__ == "__main__":
+    print(f"{'rows':>8} {'csv.reader µs/row':>18} {'load µs/row':>12} {'ratio':>6}")
+    for result in run():
+        print(f"{result['rows']:>8} {result['csv_reader_us']:>18} {result['load_us']:>12} {result['ratio']:>6}")

@@ -1,0 +1,49 @@
+"""What all tests share: one event loop, and an error for blocking calls in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import hypothesis
+import pytest
+from blockbuster import BlockBuster
+
+# No deadline: how long one example takes depends on what else the machine does.
+hypothesis.settings.register_profile("short", deadline=None, max_examples=100)
+hypothesis.settings.register_profile("long", deadline=None, max_examples=10_000)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="tests marked `long` run all their rounds")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "blocks: the test blocks the event loop on purpose, to see what happens")
+    hypothesis.settings.load_profile("long" if config.getoption("--long") else "short")
+
+
+@pytest.fixture
+def rounds(request: pytest.FixtureRequest) -> int:
+    """How often a test marked `long` repeats itself: once, or as often as `make fuzz` wants."""
+    return 1_000 if request.config.getoption("--long") else 1
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def no_blocking_calls(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A blocking call (sleep, file, socket, lock) made under this package in the event loop raises BlockingError."""
+    if "anyio_backend" not in request.fixturenames or request.node.get_closest_marker("blocks"):
+        yield
+        return
+    guard = BlockBuster("agentmap_asgi")
+    for function in guard.functions.values():  # the first import of a module reads files, once in a process
+        function.can_block_in("<frozen importlib._bootstrap>", {"_find_and_load"})
+    guard.activate()
+    try:
+        yield
+    finally:
+        guard.deactivate()

@@ -1,0 +1,215 @@
+"""The ways in which hosts serve the operations, and the requests that call each of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx
+from anyio import to_thread
+from fastapi import APIRouter, FastAPI
+from starlette.applications import Starlette
+from starlette.routing import Mount
+from starlette.types import ASGIApp
+
+from agentmap_asgi import AgentMapApp, AgentMapConfig, AgentMapContext, AgentMapService, Call, agent
+from agentmap_asgi.http.operations import OPERATIONS, Operation
+from agentmap_asgi.services.fastapi import include_agentmap_routes
+
+FILES: Mapping[str, str] = {
+    "greetings.csv": (
+        "GraphName,Node,AgentType,Input_Fields,Output_Field,Prompt,Edge\n"
+        "Hello,Greet,echo,name,greeting,Hello {name}!,Part\n"
+        "Hello,Part,echo,name,farewell,Bye {name}!,\n"
+        "Tell,Tell,tell,,told,,\n"
+        "Boom,Boom,boom,,never,,\n"
+        "Wait,Wait,gate,,waited,,\n"
+        "Twin,Only,default,,one,first,\n"
+        "list,Only,echo,,one,a reserved name,\n"
+        '"two words & a %",Only,echo,,one,odd,\n'
+    ),
+    "others.csv": (
+        "GraphName,Node,AgentType,Output_Field,Prompt,Edge\nTwin,Only,default,one,second,\nBad,A,ecko,x,,Nowhere\n"
+    ),
+}
+PREFIX = "/workflows"
+
+
+class Gate:
+    """An agent that waits until the test lets it through."""
+
+    def __init__(self) -> None:
+        self.reached = asyncio.Event()
+        self.opened = asyncio.Event()
+        self.through = asyncio.Event()
+
+    async def __call__(self, call: Call) -> str:
+        self.reached.set()
+        await self.opened.wait()
+        self.through.set()
+        return "through"
+
+
+@agent(inline=True)
+def tell(call: Call) -> dict[str, Any]:
+    return dict(call.context)
+
+
+@agent(inline=True)
+def boom(call: Call) -> str:
+    raise RuntimeError("boom")
+
+
+def host_context(**more: Any) -> AgentMapContext:
+    """The context object of the tests; `more` are further arguments of it."""
+    agents = {"tell": tell, "boom": boom, "gate": boom, **more.pop("agents", {})}
+    return AgentMapContext(agents=agents, **more)
+
+
+async def service_of(
+    folder: Path,
+    config: AgentMapConfig | None = None,
+    kind: type[AgentMapService] = AgentMapService,
+    **context: Any,
+) -> AgentMapService:
+    """A service made in a thread, because it reads files."""
+    make = partial(kind, config, context=host_context(**context), source=folder)
+    return await to_thread.run_sync(make)
+
+
+@asynccontextmanager
+async def client(
+    app: ASGIApp, *, root_path: str = "", prefix: str = "", **options: Any
+) -> AsyncIterator[httpx.AsyncClient]:
+    """Calls `app` in process; paths are relative to `prefix`."""
+    transport = httpx.ASGITransport(app, root_path=root_path, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url=f"http://test{prefix}", **options) as http:
+        yield http
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a host serves a service: the application, where clients find the operations, and what the server adds."""
+
+    name: str
+    build: Callable[[AgentMapService], ASGIApp]
+    prefix: str
+    """Before the operations in the requests the server gets."""
+    public: str
+    """Before the operations in links."""
+    root_path: str = ""
+    params: Mapping[str, Any] = field(default_factory=dict)
+    """Path parameters of the prefix."""
+
+    @asynccontextmanager
+    async def client(self, service: AgentMapService, **options: Any) -> AsyncIterator[httpx.AsyncClient]:
+        app = await to_thread.run_sync(self.build, service)
+        async with client(app, root_path=self.root_path, prefix=self.prefix, **options) as http:
+            yield http
+
+
+def _mounted(service: AgentMapService, path: str = PREFIX) -> Starlette:
+    return Starlette(routes=[Mount(path, AgentMapApp(service=service))])
+
+
+def _fastapi_mounted(service: AgentMapService) -> FastAPI:
+    app = FastAPI()
+    app.mount(PREFIX, AgentMapApp(service=service))
+    return app
+
+
+def _included(service: AgentMapService, prefix: str = PREFIX) -> FastAPI:
+    app = FastAPI()
+    include_agentmap_routes(app, prefix=prefix, service=service)
+    return app
+
+
+def _included_in_router(service: AgentMapService) -> FastAPI:
+    app, router = FastAPI(), APIRouter(prefix="/api")
+    include_agentmap_routes(router, prefix=PREFIX, service=service)
+    app.include_router(router, prefix="/v1")
+    return app
+
+
+def _included_and_mounted(service: AgentMapService) -> FastAPI:
+    outer = FastAPI()
+    outer.mount("/inner", _included(service))
+    return outer
+
+
+def _two_apps(service: AgentMapService) -> Starlette:
+    other = AgentMapApp(service=AgentMapService(source=service.catalogue.source, context=service.context))
+    return Starlette(routes=[Mount("/other", other), Mount(PREFIX, AgentMapApp(service=service))])
+
+
+WAYS = (
+    Way("alone", lambda service: AgentMapApp(service=service), "", ""),
+    Way("in Starlette", _mounted, PREFIX, PREFIX),
+    Way("in FastAPI", _fastapi_mounted, PREFIX, PREFIX),
+    Way("nested", lambda s: Starlette(routes=[Mount("/api", _mounted(s))]), "/api/workflows", "/api/workflows"),
+    Way(
+        "under a parameter",
+        lambda s: _mounted(s, "/{tenant}/wf"),
+        "/a%20b/wf",
+        "/a%20b/wf",
+        params={"tenant": "a b"},
+    ),
+    Way("alone, root_path in the path", lambda s: AgentMapApp(service=s), "/proxy", "/proxy", "/proxy"),
+    Way("alone, root_path stripped", lambda s: AgentMapApp(service=s), "", "/proxy", "/proxy"),
+    Way("alone, root_path twice", lambda s: AgentMapApp(service=s), "/proxy/proxy", "/proxy", "/proxy"),
+    Way("alone, at a root_path like a route", lambda s: AgentMapApp(service=s), PREFIX, PREFIX, PREFIX),
+    Way("in Starlette, root_path in the path", _mounted, "/proxy/workflows", "/proxy/workflows", "/proxy"),
+    Way("in Starlette, root_path stripped", _mounted, PREFIX, "/proxy/workflows", "/proxy"),
+    Way("one of two", _two_apps, PREFIX, PREFIX),
+    Way("included", _included, PREFIX, PREFIX),
+    Way("included, root_path stripped", _included, PREFIX, "/proxy/workflows", "/proxy"),
+    Way("included in a router", _included_in_router, "/v1/api/workflows", "/v1/api/workflows"),
+    Way("included, then mounted", _included_and_mounted, "/inner/workflows", "/inner/workflows"),
+    Way(
+        "included under parameters",
+        lambda s: _included(s, "/{tenant}/{number:int}/wf"),
+        "/a%20b/7/wf",
+        "/a%20b/7/wf",
+        params={"tenant": "a b", "number": 7},
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request that an operation answers with 200."""
+
+    path: str
+    json: Any = None
+    content: bytes | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    async def send(self, http: httpx.AsyncClient, row: Operation, **more: Any) -> httpx.Response:
+        body: dict[str, Any] = {"content": self.content} if self.json is None else {"json": self.json}
+        headers = {**self.headers, **more.pop("headers", {})}
+        return await http.request(row.method, self.path, headers=headers, **body, **more)
+
+
+ASKED: Mapping[str, Asked] = {
+    "execute": Asked("/execute", {"graph_name": "Hello", "initial_state": {"name": "Ada"}}),
+    "execute_batch": Asked("/execute/batch", {"executions": [{"graph_name": "Hello"}]}),
+    "execute_graph": Asked("/execute/Hello", {"inputs": {"name": "Ada"}}),
+    "execute_file_graph": Asked("/execute/greetings/Hello", {"inputs": {"name": "Ada"}}),
+    "list": Asked("/list"),
+    "validate": Asked("/validate", content=b"GraphName,Node\nA,B\n", headers={"content-type": "text/csv"}),
+    "health": Asked("/health"),
+    "ready": Asked("/ready"),
+    "openapi": Asked("/openapi.json"),
+    "graph_by_id": Asked("/workflows/greetings::Hello/graph"),
+    "schema_by_id": Asked("/workflows/greetings/Hello/schema"),
+    "workflow_by_id": Asked("/workflows/greetings::Hello"),
+    "graph": Asked("/Hello/graph"),
+    "schema": Asked("/Hello/schema"),
+    "workflow": Asked("/Hello"),
+}
+ROWS = {row.name: row for row in OPERATIONS}

@@ -1,0 +1,242 @@
+"""The command line, and what importing costs."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+import agentmap_asgi
+from agentmap_asgi.__main__ import main
+
+CSV = (
+    "GraphName,Node,AgentType,Input_Fields,Output_Field,Prompt,Edge\n"
+    "Hello,Greet,echo,name,greeting,Hello {name}!,\nAsk,Need,input,,answer,,\n"
+)
+COMMAND = [sys.executable, "-m", "agentmap_asgi"]
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "hello.csv"
+    path.write_text(CSV)
+    return path
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, str, str]:
+    status = main([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+def test_a_workflow_is_run(source: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fields from NAME=TEXT, from JSON, or from standard input; the document is JSON on standard output."""
+    status, out, _ = run(capsys, "run", source, "Hello", "--input", "name=Ada=1")
+    assert (status, json.loads(out)["result"]) == (0, {"name": "Ada=1", "greeting": "Hello Ada=1!"})
+    status, out, _ = run(capsys, "run", source, "hello::Hello", "--json", '{"name": ["ä"], "n": 1}', "-i", "n=2")
+    assert json.loads(out)["result"]["n"] == "2"
+    assert "ä" in out
+    monkeypatch.setattr(sys, "stdin", io.StringIO('{"name": "Eve"}'))
+    assert json.loads(run(capsys, "run", source, "Hello", "--json", "-")[1])["result"]["greeting"] == "Hello Eve!"
+
+
+def test_a_run_that_fails_has_a_status(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """1 when the run failed, 2 when it could not begin."""
+    status, out, _ = run(capsys, "run", source, "Ask")
+    assert (status, json.loads(out)["status"]) == (1, "failed")
+    assert run(capsys, "run", source, "Helo") == (2, "", "There is no workflow 'Helo'; did you mean 'Hello'?\n")
+    assert run(capsys, "run", source.parent / "nowhere", "Hello")[0] == 2
+
+
+@pytest.mark.parametrize("given", [["--json", "{"], ["--json", "[]"], ["--input", "name"], ["--input", "=x"]])
+def test_inputs_that_are_none_are_refused(given: list[str], source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With a sentence, before anything is read."""
+    status, out, err = run(capsys, "run", source, "Hello", *given)
+    assert (status, out) == (2, "")
+    assert given[0] in err
+
+
+def test_files_are_checked(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every diagnostic with its place; the status is 1 when one of them is an error."""
+    status, out, _ = run(capsys, "check", source)
+    assert (status, out.splitlines()[-1]) == (0, "2 workflows in 1 file: 0 errors, 0 to note")
+    (source.parent / "bad.csv").write_text("GraphName,Node,AgentType,Edge\nG,A,ecko,B\n")
+    status, out, _ = run(capsys, "check", source.parent)
+    assert status == 1
+    assert "bad.csv, row 2, column AgentType (C): AM-A001" in out
+    assert out.splitlines()[-1] == "3 workflows in 2 files: 2 errors, 0 to note"
+    status, out, _ = run(capsys, "check", source.parent, "--json")
+    assert (status, {json.loads(line)["code"] for line in out.splitlines()}) == (1, {"AM-A001", "AM-R001"})
+
+
+def test_workflows_are_drawn(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Mermaid, DOT or JSON."""
+    assert run(capsys, "graph", source, "Hello")[1].startswith("flowchart")
+    assert run(capsys, "graph", source, "Hello", "--format", "dot")[1].startswith("digraph")
+    assert json.loads(run(capsys, "graph", source, "Hello", "--format", "json")[1])["name"] == "Hello"
+
+
+def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    """The one of the package."""
+    assert run(capsys, "version") == (0, f"agentmap-asgi {agentmap_asgi.__version__}\n", "")
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "::", "example.org"])
+def test_a_server_without_authentication_is_for_this_machine(
+    host: str, source: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Any other address is refused, with what to do instead."""
+    status, out, err = run(capsys, "serve", source, "--host", host)
+    assert (status, out) == (2, "")
+    assert "authenticate" in err
+
+
+class Server:
+    """`agentmap-asgi serve` as a process."""
+
+    def __init__(self, *arguments: str | Path, env: dict[str, str] | None = None) -> None:
+        command = [*COMMAND, "serve", *map(str, arguments), "--port", "0"]
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **(env or {})}
+        )
+        assert self.process.stdout is not None
+        self.welcome = ""
+        while "Ctrl+C" not in self.welcome:
+            line = self.process.stdout.readline()
+            if not line:
+                raise RuntimeError(self.process.communicate()[1])
+            self.welcome += line
+        found = re.search(r"http://\S+:\d+", self.welcome)
+        assert found is not None
+        self.base = found[0]
+
+    def stop(self) -> str:
+        self.process.send_signal(signal.SIGTERM)
+        _, errors = self.process.communicate(timeout=20)
+        return errors
+
+
+@pytest.fixture
+def server(source: Path) -> Iterator[Server]:
+    (source.parent / "bad.csv").write_text("GraphName,Node,AgentType\nBad,A,ecko\n")
+    server = Server(source.parent)
+    yield server
+    if server.process.poll() is None:
+        server.stop()
+
+
+def test_the_lines_to_try_work(server: Server) -> None:
+    """Every curl that `serve` prints is answered with 200; the broken workflow is mentioned and not among them."""
+    assert "3 workflows" in server.welcome
+    assert "1 of them with errors" in server.welcome
+    tried = [shlex.split(line) for line in server.welcome.splitlines() if line.strip().startswith("curl")]
+    assert len(tried) == 3
+    for words in tried:
+        headers = dict([word.split(": ", 1) for word in words if word.startswith("Content-Type")])
+        body = words[words.index("-d") + 1] if "-d" in words else None
+        answer = httpx.request("POST" if body else "GET", words[1], content=body, headers=headers)
+        assert answer.status_code == 200, words
+    assert '"initial_state": {"name": "text"}' in server.welcome
+
+
+def test_a_real_server_answers(server: Server) -> None:
+    """Requests over a socket: kept alive, chunked, and hostile; it stops when it is told to."""
+    with httpx.Client(base_url=server.base) as http:
+        for _ in range(3):
+            answer = http.post("/execute/Hello", json={"inputs": {"name": "Ada"}})
+            assert answer.json()["outputs"]["greeting"] == "Hello Ada!"
+        kind = {"content-type": "application/json"}
+        chunked = http.post("/execute", content=iter([b'{"graph_name":', b' "Hello"}']), headers=kind)
+        assert chunked.json()["success"] is True
+        assert http.post("/execute", content=b"{", headers=kind).status_code == 400
+        assert http.head("/list").content == b""
+        assert http.get("/ready").json()["ready"] is True
+        large = http.post("/execute", content=b" " * 2_000_000, headers=kind)
+        assert large.status_code == 413
+    assert "Traceback" not in server.stop()
+
+
+def test_a_prefix_is_served_stripped_or_not(source: Path) -> None:
+    """`--root-path` is what a proxy adds; links carry it."""
+    server = Server(source, "--root-path", "/flows/")
+    try:
+        for path in ("/list", "/flows/list"):
+            listed = httpx.get(server.base + path).json()
+            assert listed["workflows"][0]["links"]["self"] == "/flows/workflows/hello::Hello"
+    finally:
+        server.stop()
+
+
+def test_settings_come_from_the_environment(source: Path) -> None:
+    """`AGENTMAP_*`; a bad one is named."""
+    server = Server(source, env={"AGENTMAP_ENABLE_DOCS": "false"})
+    try:
+        assert httpx.get(server.base + "/openapi.json").status_code == 404
+    finally:
+        server.stop()
+    command = [*COMMAND, "serve", str(source)]
+    env = {**os.environ, "AGENTMAP_MAX_STEPS": "many"}
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
+    assert ended.returncode == 2
+    assert "AGENTMAP_MAX_STEPS" in ended.stderr
+
+
+def test_a_port_that_is_taken_is_a_sentence(server: Server, source: Path) -> None:
+    """Not a traceback."""
+    port = server.base.rpartition(":")[2]
+    ended = subprocess.run(
+        [*COMMAND, "serve", str(source), "--port", port], capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 2
+    assert f"port {port}" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def loaded(script: str) -> set[str]:
+    code = f"{script}\nimport sys; print(*sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    return {name.partition(".")[0] for name in found}
+
+
+def test_importing_the_package_imports_little() -> None:
+    """Neither FastAPI nor a server nor Starlette; the app brings Starlette and pydantic, and no graph library."""
+    heavy = {"fastapi", "uvicorn", "networkx", "httpx", "starlette", "pydantic"}
+    assert loaded("import agentmap_asgi") & heavy == set()
+    assert loaded("import agentmap_asgi; agentmap_asgi.AgentMapApp") & heavy == {"starlette", "pydantic"}
+    assert loaded("import agentmap_asgi.__main__") & heavy == set()
+    assert "networkx" not in loaded("import fastapi, agentmap_asgi; agentmap_asgi.include_agentmap_routes")
+
+
+def test_serving_does_not_need_fastapi(source: Path) -> None:
+    """A machine without it serves, and the one name that needs it says so."""
+    script = f"""
+import sys
+sys.modules["fastapi"] = None
+import agentmap_asgi
+agentmap_asgi.AgentMapApp({str(source)!r})
+try:
+    agentmap_asgi.include_agentmap_routes
+except ImportError as exc:
+    assert "agentmap-asgi[fastapi]" in str(exc), exc
+else:
+    raise AssertionError
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
+
+
+def test_names_that_are_not_there_are_errors() -> None:
+    """As for any module."""
+    missing: Any = agentmap_asgi
+    with pytest.raises(AttributeError, match="AgentMapp"):
+        missing.AgentMapp  # noqa: B018

@@ -1,0 +1,98 @@
+"""The OpenAPI document is true."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import schemathesis
+from faces import WAYS, Way, client, host_context, service_of
+from fastapi import FastAPI
+from hypothesis import HealthCheck, given, settings
+from hypothesis.errors import Unsatisfiable
+from openapi_spec_validator import validate
+from schemathesis import GenerationMode
+from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
+
+from agentmap_asgi import AgentMapApp, AgentMapConfig, AgentMapService, include_agentmap_routes
+from agentmap_asgi.http.operations import OPERATIONS, Operation
+
+pytest_plugins = ("sources",)
+
+DOCS = Path(__file__).parents[2] / "docs"
+SOURCE = (
+    "GraphName,Node,AgentType,Input_Fields,Output_Field,Prompt,Edge\n"
+    "Hello,Greet,echo,name,greeting,Hello {name}!,Part\nHello,Part,echo,name,farewell,Bye {name}!,\n"
+)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.name)
+async def test_the_document_is_valid_and_complete(way: Way, service: AgentMapService) -> None:
+    """OpenAPI 3.1, with exactly the operations of the table."""
+    async with way.client(service) as http:
+        document = (await http.get("/openapi.json")).json()
+    validate(document)
+    found = {(method.upper(), path) for path, methods in document["paths"].items() for method in methods}
+    assert found == {(row.method, row.plain_path) for row in OPERATIONS}
+    ids = [operation["operationId"] for methods in document["paths"].values() for operation in methods.values()]
+    assert sorted(ids) == sorted(row.name for row in OPERATIONS)
+
+
+def test_the_hosts_document_is_valid(service: AgentMapService) -> None:
+    """Also with our routes in it, under a prefix with parameters."""
+    app = FastAPI()
+    include_agentmap_routes(app, prefix="/{tenant}/wf", service=service)
+    document: Any = app.openapi()
+    validate(document)
+
+
+@pytest.mark.anyio
+async def test_the_document_is_served_only_with_docs(folder: Path) -> None:
+    """`enable_docs=False` takes it away, and says so in nothing."""
+    service = await service_of(folder, AgentMapConfig(enable_docs=False))
+    async with client(AgentMapApp(service=service)) as http:
+        answer = await http.get("/openapi.json")
+    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+
+
+@pytest.fixture(scope="module")
+def described(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The document as schemathesis reads it, calling the app in process."""
+    source = tmp_path_factory.mktemp("described") / "hello.csv"
+    source.write_text(SOURCE)
+    return schemathesis.openapi.from_asgi("/openapi.json", AgentMapApp(source, context=host_context()))
+
+
+@pytest.mark.parametrize("mode", list(GenerationMode), ids=lambda mode: mode.value)
+@pytest.mark.parametrize("row", OPERATIONS, ids=lambda row: row.name)
+def test_answers_are_as_described(row: Operation, mode: GenerationMode, described: Any) -> None:
+    """Whatever fits the document, or just does not, gets an answer that the document describes."""
+    operation = described[row.plain_path][row.method]
+
+    @given(operation.as_strategy(generation_mode=mode))
+    @settings(max_examples=25, suppress_health_check=list(HealthCheck), derandomize=True, database=None)
+    def answer(case: Any) -> None:
+        # What a schema cannot say may be refused (64 bits, two names for one thing), and any file gets its diagnostics.
+        case.call_and_validate(excluded_checks=[positive_data_acceptance, *[negative_data_rejection] * bool(row.files)])
+
+    try:
+        answer()
+    except Unsatisfiable:
+        assert mode is GenerationMode.NEGATIVE, "an operation without parameters cannot be asked wrongly"
+
+
+def test_every_operation_has_a_heading() -> None:
+    """`docs/http-api.md` describes each row of the table, and nothing else."""
+    page = (DOCS / "http-api.md").read_text(encoding="utf-8")
+    headings = re.findall(r"^### `(GET|POST) (/\S*)`", page, re.MULTILINE)
+    assert headings == [(row.method, row.plain_path) for row in OPERATIONS]
+
+
+def test_every_status_is_explained() -> None:
+    """The page names each status that an operation may be refused with."""
+    page = (DOCS / "http-api.md").read_text(encoding="utf-8")
+    explained = set(map(int, re.findall(r"^\| (\d{3}) \|", page, re.MULTILINE)))
+    assert explained >= {status for row in OPERATIONS for status in row.problems} | {401, 404, 405, 500}

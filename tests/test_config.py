@@ -1,0 +1,139 @@
+"""Settings: their types and bounds, and the environment."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agentmap_asgi.config import AgentMapConfig
+from agentmap_asgi.errors import ConfigError
+
+
+def test_every_setting_has_a_default_and_a_help_text() -> None:
+    """The table of settings is complete, and its variables are the names in capitals."""
+    rows = AgentMapConfig.rows()
+    config = AgentMapConfig()
+    assert {name for name, *_ in rows} == {field.name for field in dataclasses.fields(config)}
+    for name, default, text, variable in rows:
+        assert getattr(config, name) == default
+        assert text.endswith(".")
+        assert variable == f"AGENTMAP_{name.upper()}"
+
+
+def test_the_default_limits_are_the_documented_ones() -> None:
+    """What an execution may use when nobody says otherwise."""
+    config = AgentMapConfig()
+    assert (config.max_steps, config.max_branches, config.max_depth) == (1_000, 256, 8)
+    assert (config.max_state_bytes, config.max_output_bytes) == (4 * 2**20, 2**20)
+    assert (config.max_running, config.max_queued, config.max_threads) == (256, 10_000, 32)
+    assert (config.max_body_bytes, config.max_csv_bytes, config.max_csv_rows) == (2**20, 5 * 2**20, 10_000)
+    assert (config.execution_timeout, config.max_json_depth) == (3_600.0, 64)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"max_stepps": 5}, "did you mean 'max_steps'"),
+        ({"zzz": 5}, "There is no setting 'zzz'"),
+        ({"max_steps": "5"}, "max_steps takes a whole number, not '5'"),
+        ({"max_steps": 5.0}, "max_steps takes a whole number"),
+        ({"max_steps": True}, "max_steps takes a whole number"),
+        ({"max_steps": None}, "max_steps takes a whole number"),
+        ({"max_steps": -1}, "max_steps cannot be -1"),
+        ({"execution_timeout": "1h"}, "execution_timeout takes a number"),
+        ({"execution_timeout": True}, "execution_timeout takes a number"),
+        ({"execution_timeout": -0.5}, "execution_timeout cannot be -0.5"),
+        ({"execution_timeout": float("nan")}, "execution_timeout cannot be nan"),
+        ({"execution_timeout": float("inf")}, "execution_timeout cannot be inf"),
+        ({"max_running": 0}, "max_running cannot be 0"),
+        ({"max_threads": 0}, "max_threads cannot be 0"),
+        ({"strict_inputs": 1}, "strict_inputs takes true or false"),
+        ({"strict_inputs": "yes"}, "strict_inputs takes true or false"),
+        ({"csv_path": 5}, "csv_path takes a text"),
+        ({"storage_url": "mysql://x"}, "storage_url='mysql://x'"),
+    ],
+)
+def test_a_wrong_setting_is_refused_by_name(settings: dict[str, Any], message: str) -> None:
+    """Unknown names, wrong types and values out of range raise ConfigError when the config is made."""
+    with pytest.raises(ConfigError) as caught:
+        AgentMapConfig(**settings)
+    assert message in caught.value.message
+
+
+def test_positional_arguments_are_refused() -> None:
+    """Settings are keywords."""
+    with pytest.raises(ConfigError, match="keywords only"):
+        AgentMapConfig("workflows/")  # type: ignore[call-arg]
+
+
+def test_paths_and_whole_numbers_are_taken() -> None:
+    """A Path becomes a text, and a whole number serves where a number is wanted."""
+    config = AgentMapConfig(csv_path=Path("a") / "b.csv", execution_timeout=5)  # type: ignore[arg-type]
+    assert config.csv_path == str(Path("a") / "b.csv")
+    assert config.execution_timeout == 5.0
+    assert isinstance(config.execution_timeout, float)
+
+
+def test_a_config_does_not_change() -> None:
+    """Settings are read-only; a changed copy is a new config, checked like any."""
+    config = AgentMapConfig(max_steps=5)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.max_steps = 6  # type: ignore[misc]
+    assert dataclasses.replace(config, max_depth=3) == AgentMapConfig(max_steps=5, max_depth=3)
+    assert copy.deepcopy(config) == config
+    with pytest.raises(ConfigError):
+        dataclasses.replace(config, max_depth=-3)
+
+
+def test_the_environment_is_read_only_when_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`AgentMapConfig()` ignores the environment; `from_env()` reads it, and keywords win over it."""
+    monkeypatch.setenv("AGENTMAP_MAX_STEPS", "7")
+    assert AgentMapConfig().max_steps == 1_000
+    assert AgentMapConfig.from_env().max_steps == 7
+    assert AgentMapConfig.from_env(max_steps=8).max_steps == 8
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "expected"),
+    [
+        ("MAX_STEPS", "12", 12),
+        ("EXECUTION_TIMEOUT", "1.5", 1.5),
+        ("EXECUTION_TIMEOUT", "2", 2.0),
+        ("CSV_PATH", "flows/", "flows/"),
+        ("STRICT_INPUTS", "true", True),
+        ("STRICT_INPUTS", " On ", True),
+        ("STRICT_INPUTS", "1", True),
+        ("STRICT_INPUTS", "YES", True),
+        ("ENABLE_DOCS", "no", False),
+        ("ENABLE_DOCS", "0", False),
+        ("ENABLE_DOCS", "off", False),
+        ("ENABLE_DOCS", "False", False),
+    ],
+)
+def test_variables_are_read_by_type(variable: str, text: str, expected: Any) -> None:
+    """A variable's text becomes the setting's type."""
+    config = AgentMapConfig.from_env({f"AGENTMAP_{variable}": text, "PATH": "/bin"})
+    assert getattr(config, variable.lower()) == expected
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "message"),
+    [
+        ("AGENTMAP_MAX_STEPS", "many", "The variable AGENTMAP_MAX_STEPS takes a whole number, not 'many'"),
+        ("AGENTMAP_MAX_STEPS", "", "AGENTMAP_MAX_STEPS takes a whole number"),
+        ("AGENTMAP_STRICT_INPUTS", "maybe", "AGENTMAP_STRICT_INPUTS takes true or false, not 'maybe'"),
+        ("AGENTMAP_EXECUTION_TIMEOUT", "1h", "AGENTMAP_EXECUTION_TIMEOUT takes a number"),
+        ("AGENTMAP_EXECUTION_TIMEOUT", "nan", "execution_timeout cannot be nan"),
+        ("AGENTMAP_MAX_STEP", "1", "did you mean 'max_steps'"),
+        ("AGENTMAP_NOTHING_LIKE_IT", "1", "The variable AGENTMAP_NOTHING_LIKE_IT is unknown"),
+    ],
+)
+def test_a_wrong_variable_is_refused_by_name(variable: str, text: str, message: str) -> None:
+    """A bad or unknown AGENTMAP_ variable raises ConfigError that names it."""
+    with pytest.raises(ConfigError) as caught:
+        AgentMapConfig.from_env({variable: text})
+    assert message in caught.value.message

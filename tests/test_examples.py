@@ -1,0 +1,38 @@
+"""The examples do what their pages say."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from agentmap_asgi.agents.builtin import BUILTINS
+from agentmap_asgi.workflows.loader import read_workflows
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+SCRIPTS = sorted(EXAMPLES.glob("*/verify.py"))
+SERVED = sorted((EXAMPLES / "workflows").glob("*.csv"))
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.parent.name)
+def test_an_example_verifies_itself(script: Path, tmp_path: Path) -> None:
+    """It ends well, from any folder, without a warning, and says what it showed."""
+    command = [sys.executable, "-W", "error", str(script)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.strip()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("folder", sorted(path.parent for path in SCRIPTS), ids=lambda path: path.name)
+def test_an_example_has_a_page(folder: Path) -> None:
+    """A README that names the script."""
+    assert f"examples/{folder.name}/verify.py" in (folder / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("file", SERVED, ids=lambda path: path.name)
+def test_the_served_workflows_are_spotless(file: Path) -> None:
+    """Not one diagnostic, and only built-in agents."""
+    assert read_workflows(file.read_bytes(), file.name, registry=BUILTINS).findings == ()

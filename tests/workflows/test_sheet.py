@@ -1,0 +1,184 @@
+"""From bytes to rows: encodings, delimiters, headers, row numbers."""
+
+from __future__ import annotations
+
+import pytest
+from sheets import codes, load, workflow
+
+from agentmap_asgi.config import AgentMapConfig
+from agentmap_asgi.workflows.columns import COLUMNS, known, letter, suggestion
+
+PLAIN = "GraphName,Node,Prompt,Edge\nG,A,hello,B\nG,B,bye,\n"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_unicode_files_read_alike(encoding: str) -> None:
+    """UTF-8 with and without its mark and UTF-16 with its mark give the same workflow."""
+    found = workflow(PLAIN.replace("hello", "Grüße 你好").encode(encoding))
+    assert found.nodes["A"].prompt == "Grüße 你好"
+    assert found.diagnostics == ()
+
+
+def test_other_bytes_are_windows_1252_and_the_first_cell_is_named() -> None:
+    """What is not UTF-8 is read as Windows-1252, never guessed, with a warning at the first cell it matters for."""
+    loaded = load(PLAIN.replace("bye", "Grüße – €").encode("cp1252"))
+    (notice,) = loaded.findings
+    assert (notice.code, notice.severity, notice.row, notice.column, notice.column_name) == (
+        "AM-E002",
+        "warning",
+        3,
+        "C",
+        "Prompt",
+    )
+    assert loaded.workflows[0].nodes["B"].prompt == "Grüße – €"
+
+
+def test_bytes_that_are_no_characters_are_an_error() -> None:
+    """A byte that neither UTF-8 nor Windows-1252 knows is an error at its cell, in UTF-16 too."""
+    (problem,) = load(PLAIN.encode().replace(b"hello", b"h\x81llo")).findings
+    assert (problem.code, problem.row, problem.column) == ("AM-E003", 2, "C")
+    assert codes(load(PLAIN.encode("utf-16").replace(b"b\0y\0", b"\x00\xd8y\0"))) == ["AM-E003"]
+
+
+@pytest.mark.parametrize(
+    ("data", "word"),
+    [
+        (b"GraphName,Node\nG,A\0\n", "NUL"),
+        (PLAIN.encode("utf-16-le"), "NUL"),
+        (b"PK\x03\x04\x00\x00", "spreadsheet"),
+    ],
+)
+def test_what_is_not_text_is_refused_whole(data: bytes, word: str) -> None:
+    """NUL bytes, UTF-16 without its mark and Excel files give one diagnostic and no rows."""
+    loaded = load(data)
+    assert (codes(loaded), loaded.workflows, loaded.rows.total) == (["AM-E001"], (), 0)
+    assert word in loaded.diagnostics[0].message
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+def test_the_delimiter_is_found_from_the_header(delimiter: str) -> None:
+    """Comma, semicolon, tab and bar are recognised by the known columns of the header line."""
+    found = workflow(PLAIN.replace(",", delimiter))
+    assert found.nodes["A"].edge == ("B",)
+
+
+def test_text_in_the_rows_does_not_change_the_delimiter() -> None:
+    """Commas in prompts do not outvote the header's semicolons."""
+    found = workflow("GraphName;Node;Prompt\nG;A;a, b, c, d, e, f\n")
+    assert found.nodes["A"].prompt == "a, b, c, d, e, f"
+
+
+@pytest.mark.parametrize("line", ["sep=;\n", '"sep=;"\r\n', "SEP=;\n"])
+def test_the_sep_line_of_spreadsheets_is_honoured(line: str) -> None:
+    """`sep=` names the delimiter; spreadsheets hide the line, so it is a text line and not a row."""
+    loaded = load(line + "GraphName;Node;Edge\nG;A;Nowhere\n")
+    (problem,) = loaded.findings
+    assert (problem.code, problem.row, problem.line) == ("AM-R001", 2, 3)
+    assert "row 2 (text line 3)" in str(problem)
+    assert loaded.rows.total == 1
+
+
+def test_a_sep_line_can_name_any_sign() -> None:
+    """The sign after `sep=` need not be one of the usual delimiters."""
+    assert list(workflow("sep=^\nGraphName^Node\nG^A\n").nodes) == ["A"]
+
+
+def test_blank_and_comment_rows_count_but_do_nothing() -> None:
+    """They are skipped, also before the header, and rows keep the numbers that a spreadsheet shows."""
+    loaded = load("# notes\n,,\n\nGraphName,Node,Edge\n\n  # more,x,y\n , ,\nG,A,Nowhere\n#,,\n")
+    (problem,) = loaded.findings
+    assert (problem.code, problem.row) == ("AM-R001", 8)
+    assert loaded.rows == (8, 1, 0, 7)
+
+
+def test_multi_line_cells_move_lines_and_not_rows() -> None:
+    """A quoted cell may hold line breaks; later rows keep their row number and get another line number."""
+    loaded = load('GraphName,Node,Prompt,Edge\nG,A,"one\ntwo\r\nthree",B\nG,B,,Nowhere\n')
+    assert loaded.workflows[0].nodes["A"].prompt == "one\ntwo\r\nthree"
+    (problem,) = loaded.findings
+    assert (problem.row, problem.line) == (3, 5)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_all_line_ends_work(end: str) -> None:
+    """Unix, Windows and old Macintosh line ends are the same."""
+    assert list(workflow(PLAIN.replace("\n", end)).nodes) == ["A", "B"]
+
+
+@pytest.mark.parametrize("tail", ["", "\n", "\nG,C,,\nG,D,,\n"])
+def test_an_unclosed_quote_is_named_where_it_opens(tail: str) -> None:
+    """The error stands at the row and column of the quote, and no workflow of the file can be started."""
+    loaded = load('GraphName,Node,Prompt,Edge\nG,A,x,B\nG,B,"never closed,' + tail)
+    (problem,) = loaded.findings
+    assert (problem.code, problem.row, problem.column) == ("AM-D001", 3, "C")
+    assert loaded.workflows[0].broken
+    assert loaded.rows == (2, 1, 1, 0)
+
+
+def test_short_rows_are_padded() -> None:
+    """Cells missing at the end of a row are empty."""
+    assert workflow("GraphName,Node,Prompt,Edge\nG,A\n").nodes["A"].edge == ()
+
+
+def test_surplus_cells_matter_only_with_text() -> None:
+    """Empty cells past the header are ignored; one with text is an error with its position."""
+    loaded = load("GraphName,Node,,\nG,A,,,,\nG,B,,,oops, too\n")
+    (problem,) = loaded.findings
+    assert (problem.code, problem.row, problem.column, problem.text) == ("AM-D002", 3, "E", "oops")
+    assert list(loaded.workflows[0].nodes) == ["A", "B"]
+
+
+def test_sizes_are_bounded() -> None:
+    """`max_csv_bytes` and `max_csv_rows` refuse larger files with a diagnostic; a cell has a bound too."""
+    assert codes(load(PLAIN, config=AgentMapConfig(max_csv_bytes=10))) == ["AM-E004"]
+    loaded = load(PLAIN, config=AgentMapConfig(max_csv_rows=1))
+    assert codes(loaded) == ["AM-D003"]
+    assert loaded.workflows[0].broken
+    loaded = load(f"GraphName,Node,Prompt\nG,A,{'x' * 200_000}\n")
+    assert (codes(loaded), loaded.rows) == (["AM-D004"], (1, 0, 1, 0))
+    assert codes(load("x" * 200_000)) == ["AM-D004"]
+
+
+@pytest.mark.parametrize("data", ["", "\n\n", "# only notes\n", '"', "\ufeff"])
+def test_a_file_without_a_header_says_so(data: str) -> None:
+    """Empty files and files of notes have no workflows and one diagnostic."""
+    assert codes(load(data)) == ["AM-D005"]
+
+
+def test_headers_match_in_any_case_and_by_alias() -> None:
+    """Every name and alias of every column is found, whatever its case and the spaces around it."""
+    for index, column in enumerate(COLUMNS):
+        for written in (column.name, *column.aliases):
+            assert known(written) == known(f" {written.upper()}\u00a0") == index
+    assert known("Colour") is None
+
+
+def test_an_unknown_column_is_kept_and_reported() -> None:
+    """Its cells are kept by header; a close known name is suggested."""
+    loaded = load("GraphName,Node,Promt,Owner\nG,A,hi,me\n")
+    assert [(p.code, p.severity, p.text) for p in loaded.findings] == [
+        ("AM-H002", "info", "Promt"),
+        ("AM-H002", "info", "Owner"),
+    ]
+    assert "Did you mean Prompt?" in loaded.findings[0].hint
+    assert loaded.workflows[0].nodes["A"].extra == {"Promt": "hi", "Owner": "me"}
+
+
+def test_a_missing_node_column_is_one_error() -> None:
+    """The header that was likely meant is named, and is not reported as unknown as well."""
+    (problem,) = load("GraphName,Node Nam\nG,A\n").findings
+    assert problem.code == "AM-H001"
+    assert "'Node Nam'" in problem.hint
+    assert suggestion("Node Nam") in COLUMNS[1].aliases
+
+
+def test_two_columns_of_one_meaning_are_merged() -> None:
+    """The first non-empty cell of a row wins, with one warning."""
+    loaded = load("GraphName,Node,Edge,next_node\nG,A,B,C\nG,B,,C\nG,C,,\n")
+    assert codes(loaded) == ["AM-H003"]
+    assert [n.edge for n in loaded.workflows[0].nodes.values()] == [("B",), ("C",), ()]
+
+
+def test_letters_are_those_of_spreadsheets() -> None:
+    """A to Z, then AA."""
+    assert [letter(n) for n in (0, 25, 26, 51, 52, 701, 702)] == ["A", "Z", "AA", "AZ", "BA", "ZZ", "AAA"]
