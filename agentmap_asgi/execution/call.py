@@ -27,6 +27,7 @@ class Running(Protocol):
     @property
     def scope(self) -> RunScope: ...
     def secret(self, name: str) -> str: ...
+    def masked(self, value: Any) -> Any: ...
     def progress(self, node: str, visit: int, share: float, message: str) -> None: ...
 
 
@@ -110,11 +111,12 @@ class NodeCall:
         return await self.node_scope.resolve(name)
 
     def report(self, progress: float, message: str = "") -> None:
-        self._run.progress(self._plan.name, self._token.visit, progress, message)
+        self._run.progress(self._plan.name, self._token.visit, progress, self._run.masked(message))
 
     def log(self, message: str, **fields: Any) -> None:
-        extra = {"execution_id": self.execution_id, "graph_name": self.graph_name, "node": self._plan.name, **fields}
-        line = "".join(c if c.isprintable() else " " for c in message)
+        extra = {"execution_id": self.execution_id, "graph_name": self.graph_name, "node": self._plan.name}
+        extra |= self._run.masked(fields)
+        line = "".join(c if c.isprintable() else " " for c in self._run.masked(message))
         logger.info("%s/%s: %s", self.graph_name, self._plan.name, line, extra={"agentmap": extra})
 
 

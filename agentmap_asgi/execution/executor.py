@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import traceback
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextvars import Context
 from typing import Any, Final, Protocol, TypeVar
@@ -34,7 +35,7 @@ from .events import BEGAN, ENDED, FINISHED, ITEM, RAN, RETRIED, STARTED, Finish,
 from .fields import MISSING, gather, getter
 from .plan import Plan, PlanNode, Targets
 from .threads import Threads
-from .values import copied, weight
+from .values import copied, masked, weight
 from .walker import Token
 
 logger = logging.getLogger("agentmap_asgi.execution")
@@ -43,6 +44,8 @@ PAUSE_AFTER: Final = 256
 """Nodes between two turns of the event loop."""
 LIGHT: Final = 4096
 """Texts up to this length are not weighed one by one; `max_steps` bounds how many there can be."""
+SHORTEST_SECRET: Final = 4
+"""Characters; what is shorter stands in too many innocent texts to be masked."""
 ONCE: Final = Retry()
 
 Settled = tuple[dict[str, Any], bool, int | None]
@@ -71,7 +74,7 @@ class Host(Protocol):
 class Run:
     """One execution (or one sub-workflow of it) on its way through a plan."""
 
-    __slots__ = ("__weakref__", "_deadline", "_host", "_plan_for", "_sequence", "_size", "_tasks", "_timer",
+    __slots__ = ("__weakref__", "_deadline", "_host", "_plan_for", "_secrets", "_sequence", "_size", "_tasks", "_timer",
                  "_waiters", "_walker", "_weighed", "_weight", "context", "created_ns", "depth", "ended_ns", "error",
                  "failures", "id", "on_end", "parent_id", "plan", "queued", "records", "result", "scope", "settled",
                  "started_ns", "status", "steps", "wall_offset")  # fmt: skip
@@ -116,6 +119,8 @@ class Run:
         facts = {"execution_id": execution_id, "graph_name": plan.workflow.name, "nodes": plan.nodes, "run": self}
         self.result = Token(0, values, facts)
         """The branch that starts; at the end the merge of all."""
+        self._secrets: set[str] = set()
+        """What agents of this run were given and must not tell."""
         self._sequence = 2
         self._size: int | None = None
         """About, in bytes; None until something is weighed."""
@@ -131,7 +136,14 @@ class Run:
         return self.ended_ns != 0
 
     def secret(self, name: str) -> str:
-        return self._host.context.secret(name)
+        value = self._host.context.secret(name)
+        if len(value) >= SHORTEST_SECRET:
+            self._secrets.add(value)
+        return value
+
+    def masked(self, value: T) -> T:
+        """A JSON value without the secrets that agents of this run were given."""
+        return masked(value, self._secrets) if self._secrets else value
 
     def progress(self, node: str, visit: int, share: float, message: str) -> None:
         logger.debug("%s: %s#%d is at %.0f %%", self.id, node, visit, share * 100)
@@ -331,7 +343,11 @@ class Run:
             return []
         error = self._error(failure, node, attempt)
         log = logger.error if self._host.config.debug_errors else logger.debug
-        log("%s: node %r failed: %s", self.id, node.name, failure.code, exc_info=exc)
+        if self._secrets:
+            trace = self.masked("".join(traceback.format_exception(exc)))
+            log("%s: node %r failed: %s\n%s", self.id, node.name, failure.code, trace)
+        else:
+            log("%s: node %r failed: %s", self.id, node.name, failure.code, exc_info=exc)
         targets = node.error
         if isinstance(targets, FunctionRoute):
             try:
@@ -353,7 +369,7 @@ class Run:
     def _error(self, failure: NodeFailure, node: PlanNode | None, attempt: int) -> dict[str, Any]:
         return {
             "code": failure.code,
-            "message": failure.message,
+            "message": self.masked(failure.message),
             "node": None if node is None else node.name,
             "agent_type": None if node is None else node.agent.name,
             "attempt": attempt,
@@ -497,7 +513,8 @@ class Run:
         if node.node.map_over is not None:
             results = await self._mapped(token, node, node.node.map_over)
             return (node.stored(results), True, None), 1
-        return await self._tried(token, node, token.values, None, node.settled)
+        (delta, flag, goto), attempt = await self._tried(token, node, token.values, None, node.settled)
+        return (self.masked(delta), flag, goto), attempt
 
     async def _tried(
         self, token: Token, node: PlanNode, values: dict[str, Any], item: int | None, read: Callable[[Any, int], T]
@@ -657,9 +674,9 @@ class Run:
                     error = self._error(failure, node, getattr(failure, "attempt", 1))
                     self._record(ITEM, token, began, clock(), (index, None, error))
                     if on_error == "collect":
-                        results[index] = {"error": {"code": failure.code, "message": failure.message}}
+                        results[index] = {"error": {"code": error["code"], "message": error["message"]}}
                     return failure if on_error == "fail" or isinstance(failure, LimitReached) else None
-                results[index] = value
+                results[index] = value = self.masked(value)
                 self._record(ITEM, token, began, clock(), (index, value, None))
                 return None
 

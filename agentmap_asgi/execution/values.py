@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from math import isfinite
 from typing import Any, Final
 
@@ -11,6 +12,7 @@ from ..errors import OutputTooLarge, ResultInvalid
 MAX_DEPTH: Final = 64
 INT_MIN: Final = -(2**63)
 INT_MAX: Final = 2**64 - 1
+MASK: Final = "***"
 
 
 class _Refused(Exception):  # a signal inside this module
@@ -113,6 +115,21 @@ def _text_size(text: str) -> int:
         return len(text.encode()) + 2
     except UnicodeEncodeError:
         raise _Refused("holds a lone surrogate, which is not text") from None
+
+
+def masked(value: Any, secrets: Iterable[str]) -> Any:
+    """A JSON value with `***` for each secret, in its texts and in its keys. The longest secrets go first."""
+    return _masked(value, sorted(secrets, key=len, reverse=True))
+
+
+def _masked(value: Any, secrets: list[str]) -> Any:
+    if isinstance(value, str):
+        for secret in secrets:
+            value = value.replace(secret, MASK)
+        return value
+    if isinstance(value, dict):
+        return {_masked(key, secrets): _masked(item, secrets) for key, item in value.items()}
+    return [_masked(item, secrets) for item in value] if isinstance(value, list) else value
 
 
 def text_of(value: Any) -> str:
