@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, overload
@@ -66,7 +67,9 @@ class AgentMapService:
         source: str | Path | None = None,
     ) -> None:
         self.config = config or AgentMapConfig()
-        self.context = context or AgentMapContext()
+        self.context = (context or AgentMapContext()).extended(self.config)
+        if self.config.log_level is not None:
+            logger.setLevel(self.config.log_level)
         source = source if source is not None else self.config.csv_path
         if source is None:
             raise ConfigError("Say where the workflows are: AgentMapApp('workflows/') or AgentMapConfig(csv_path=…)")
@@ -274,6 +277,12 @@ class AgentMapService:
                 result = "cannot be started" if workflow.broken else "is served as it was before"
                 logger.warning("The workflow %s %s: %s", workflow.graph_id, result, found)
         return changes
+
+    # For tests.
+
+    def override(self, **services: Any) -> AbstractContextManager[None]:
+        """Replace services for a while: `with service.override(cache=FakeCache()): ...`, as the context object does."""
+        return self.context.override(**services)
 
     # For subclasses.
 
