@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from ..errors import AgentMapError
 from ..execution.events import stamp
-from .auth import owner_of, permit
+from .auth import audited, owner_of, permit
 from .body import media_type, read_bytes, read_json
 from .exchange import Exchange
 from .problems import Refusal, invalid, invalid_field, problem
@@ -32,6 +32,7 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 async def execute(exchange: Exchange) -> Response:
     """`POST /execute`"""
     body = fitted(ExecuteBody, await read_json(exchange, exchange.calls.config))
+    exchange.workflow = body.graph_name
     return json_reply(await _run(exchange, body.graph_name, body, body.execution_id))
 
 
@@ -73,7 +74,8 @@ async def _run(exchange: Exchange, graph_name: str, body: StateBody, execution_i
     if calls.service.context.authorize is not None:
         await permit(exchange, "execute", graph_name)
     context = run_context(exchange, body.context)
-    found = await calls.execute(graph_name, body.state, context, execution_id)
+    found = await calls.execute(graph_name, body.state, context, execution_id, exchange.client)
+    exchange.execution_id = found.get("execution_id")
     document = {**found, "links": {"workflow": exchange.workflow_link(graph_name)}}
     if calls.formats:
         return await calls.service.format_execution_response(document, context)
@@ -88,8 +90,8 @@ def run_context(exchange: Exchange, given: Mapping[str, Any] | None) -> dict[str
         "request_id": exchange.request_id,
         "timestamp": stamp(host.clock.time_ns()),
     }
-    if b"traceparent" in exchange.headers:
-        ours["traceparent"] = exchange.header(b"traceparent")
+    if b"traceparent" in exchange.headers and (traceparent := exchange.traceparent) is not None:
+        ours["traceparent"] = traceparent
     said = exchange.scope.get("state", _NOTHING).get("workflow_context")
     if given is None and said is None and not exchange.host_params:
         return ours
@@ -127,6 +129,8 @@ async def _outcome(exchange: Exchange, index: int, item: Any) -> dict[str, Any]:
         refusal = exchange.calls.refusal(exc, exchange.request_id)
     except Exception as exc:  # one item's unexpected error must not lose the others
         refusal = exchange.calls.unexpected(exc, exchange.request_id)
+    facts = audited(exchange) | {"workflow": item.get("graph_name") if isinstance(item, dict) else None}
+    exchange.calls.service.instruments.refused("http", code=refusal.code, **facts)
     error = problem(refusal, exchange.instance, exchange.request_id)
     return {"index": index, "status": "refused", "error": error}
 
