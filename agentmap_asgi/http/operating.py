@@ -11,6 +11,7 @@ from starlette.responses import Response
 from ..errors import ConfigError
 from .auth import permit_plain
 from .exchange import Exchange
+from .executing import filtered
 from .problems import invalid_field
 from .replies import Reply, json_reply
 
@@ -23,7 +24,7 @@ TIME: Final = {"type": "string", "format": "date-time"}
 async def reload(exchange: Exchange) -> Response:
     """`POST /reload`"""
     await permit_plain(exchange, "reload")
-    return json_reply(await exchange.calls.service.reload())
+    return json_reply(await filtered(exchange, await exchange.calls.service.reload()))
 
 
 async def metrics(exchange: Exchange) -> Response:
@@ -46,7 +47,8 @@ async def audit(exchange: Exchange) -> Response:
         return log.newest(limit, since=since, workflow=workflow, principal=principal)
 
     entries, complete = await to_thread.run_sync(read)
-    return json_reply({"entries": entries, "complete": complete}, headers={"Cache-Control": "no-store"})
+    found = await filtered(exchange, {"entries": entries, "complete": complete})
+    return json_reply(found, headers={"Cache-Control": "no-store"})
 
 
 def _limit(text: str | None) -> int:

@@ -12,9 +12,9 @@ from starlette.responses import Response
 
 from . import executing, operating, reading, schemas
 from .exchange import Exchange
+from .keys import Scope
 
 Handler = Callable[[Exchange], Awaitable[Response]]
-Scope = Literal["run", "read", "probe", "admin"]
 EXECUTE_PROBLEMS: Final = (400, 403, 404, 408, 409, 413, 415, 422, 503)
 READ_PROBLEMS: Final = (403, 404, 409)
 
@@ -40,7 +40,7 @@ class Operation:
     summary: str
     scope: Scope
     """What a credential must allow for it: `run` starts executions, `read` looks, `probe` asks how the process is,
-    `admin` is for those who run the service."""
+    `admin` is for those who run it."""
     answer: type[BaseModel] | None
     """None when there are only texts."""
     body: type[BaseModel] | None = None

@@ -64,7 +64,7 @@ def include_agentmap_routes(
     docs = service.config.enable_docs if enable_docs is None else enable_docs
     outer = app.router if isinstance(app, FastAPI) else app
     guarded = bool(dependencies or principal or outer.dependencies)
-    face = Face(service, docs=docs, audit=enable_audit_logging, guarded=guarded)
+    face = Face(service, docs=docs, audit=enable_audit_logging, guarded=guarded, named=principal is not None)
     kind = type("OperationRoute", (_OperationRoute,), {"face": face})
     router = APIRouter(route_class=kind, lifespan=Lifespan(service))
     who = principal if isinstance(principal, Dependency) or principal is None else Depends(principal)
