@@ -16,7 +16,7 @@ ROOT = PACKAGE.name
 
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
-    ("config", "context", "scopes"),
+    ("config", "context", "logs", "scopes"),
     ("workflows", "execution", "agents"),
     ("stores", "execution.executor", "execution.runtime"),
     ("engines", "services.audit", "services.inputs", "services.instruments", "services.metrics"),

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
+from .. import logs
 from ..config import AgentMapConfig
 from ..context import AgentMapContext
 from ..execution.events import document
@@ -16,7 +17,7 @@ from ..workflows.model import Workflow
 from .audit import Audit, digest, owner, trace_id
 from .metrics import Metrics
 
-logger = logging.getLogger("agentmap_asgi")
+logger = logging.getLogger(logs.LOGGERS[0])
 
 PROBES: Final = ("health", "ready", "metrics")
 """Operations that monitors call all the time; the audit log leaves them out."""
