@@ -15,8 +15,8 @@ from .problems import phrase
 
 REF: Final = "#/components/schemas/{model}"
 TEXT: Final = {"schema": {"type": "string"}}
-ALWAYS: Final = (401, 500)
-"""Any operation may be refused for want of credentials, and may go wrong."""
+ALWAYS: Final = (401, 403, 500)
+"""Any operation may be refused for want of credentials or of their scope, and may go wrong."""
 
 
 def document(operations: Iterable[Operation]) -> dict[str, Any]:
