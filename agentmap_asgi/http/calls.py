@@ -29,6 +29,8 @@ class Calls:
         kind = type(service)
         self.formats = kind.format_execution_response is not AgentMapService.format_execution_response
         """The host shapes the answers itself."""
+        self.batches = kind.batch_execute_workflows is not AgentMapService.batch_execute_workflows
+        """The host runs batches itself."""
         self._wrapped = kind.execute_workflow is not AgentMapService.execute_workflow
         self.deadlines = Deadlines()
         self._kept: set[asyncio.Future[Any]] = set()

@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from . import executing, reading, schemas
 from .exchange import Exchange
+from .tables import CSV_TYPE
 
 Handler = Callable[[Exchange], Awaitable[Response]]
 Scope = Literal["run", "read", "probe"]
@@ -82,9 +83,13 @@ OPERATIONS: Final = (
         summary="Run many workflows, or one for each row of a CSV",
         scope="run",
         body=schemas.BatchBody,
-        files=(executing.CSV_TYPE,),
-        query=(Query("graph", "The workflow that the rows of a CSV body start"),),
+        files=(CSV_TYPE,),
+        query=(
+            Query("graph", "The workflow that the rows of a CSV body start"),
+            Query("format", "An object (default) or a table; without it the Accept header says", ("json", "csv")),
+        ),
         answer=schemas.Batch,
+        texts=(CSV_TYPE,),
         problems=(400, 408, 413, 415, 422),
     ),
     Operation(
