@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import Field, dataclass, field, fields
 from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import TYPE_CHECKING, Any, Final, get_type_hints
 
 from .errors import ConfigError, nearest
 
+LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+_TEXTS: Final = Sequence[str]
 
-def _setting(default: Any, text: str, *, least: int = 0) -> Any:
-    return field(default=default, metadata={"help": text, "least": least})
+
+def _setting(default: Any, text: str, *, least: int = 0, secret: bool = False) -> Any:
+    return field(default=default, repr=not secret, metadata={"help": text, "least": least, "secret": secret})
+
+
+def _live(text: str) -> Any:
+    """A live object of the host's, handed on to the context object: no plain setting, and no variable."""
+    return field(default=None, repr=False, hash=False, metadata={"help": text, "live": True})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,9 +29,11 @@ class AgentMapConfig:
     """Plain settings. Unknown names and wrong types raise ConfigError.
 
     The environment is read only by `from_env()`; the variable of a setting is `AGENTMAP_` and its name in capitals.
+    The last three are live objects, which mean the same as in `AgentMapContext`; a service hands them on to it.
     """
 
     csv_path: str | None = _setting(None, "The workflow file, or the folder of workflow files (read recursively).")
+    custom_agents_path: str | None = _setting(None, "The folder of Python files that hold your own agents.")
     prompts_path: str | None = _setting(None, "The folder that `prompt:name` and `file:name` in a Prompt read from.")
     storage_url: str = _setting("memory://", "Where executions are kept.")
     strict_inputs: bool = _setting(
@@ -51,8 +61,21 @@ class AgentMapConfig:
     max_batch: int = _setting(1_000, "Executions in one batch request.")
     max_csv_bytes: int = _setting(5 * 1024 * 1024, "Size of one workflow file.")
     max_csv_rows: int = _setting(10_000, "Rows of one workflow file.")
+    api_keys: Sequence[str] = _setting(
+        (), "The lines that `agentmap-asgi keys new` prints, one for each API key.", secret=True
+    )
+    require_api_key: bool = _setting(False, "Refuse to be served without API keys or another authentication.")
     enable_docs: bool = _setting(True, "Serve `/openapi.json`.")
+    enable_hot_reload: bool = _setting(False, "Read workflow files again when they change.")
+    enable_metrics: bool = _setting(False, "Serve `/metrics`.")
+    enable_audit_logging: bool = _setting(False, "Write down who did what.")
+    log_level: str | None = _setting(
+        None, "The level of the logger `agentmap_asgi`: DEBUG, INFO, WARNING, ERROR or CRITICAL."
+    )
     debug_errors: bool = _setting(False, "Log the traceback of failed nodes at ERROR instead of DEBUG.")
+    database_session_factory: Any = _live("Makes the service `database`, one for each attempt of a node.")  # noqa: RUF009
+    cache_service: Any = _live("The service `cache`: an object, or a callable that makes one.")  # noqa: RUF009
+    custom_services: Mapping[str, Any] | None = _live("Further services by name: factories or objects.")
 
     if not TYPE_CHECKING:
 
@@ -66,14 +89,19 @@ class AgentMapConfig:
 
     def __post_init__(self) -> None:
         hints = get_type_hints(type(self))
-        for row in fields(self):
+        for row in _plain(type(self)):
             value = getattr(self, row.name)
             if isinstance(value, Path):
                 object.__setattr__(self, row.name, value := str(value))
             wanted = hints[row.name]
             if wanted is float and type(value) is int:
                 object.__setattr__(self, row.name, value := float(value))
-            if (type(value) is bool and wanted is not bool) or not isinstance(value, wanted):
+            if wanted == _TEXTS:
+                value = _parsed(wanted, value) if isinstance(value, str) else value
+                if not isinstance(value, list | tuple) or not all(isinstance(text, str) for text in value):
+                    raise ConfigError(f"The setting {row.name} takes {_type_name(wanted)}")
+                object.__setattr__(self, row.name, tuple(value))
+            elif (type(value) is bool and wanted is not bool) or not isinstance(value, wanted):
                 raise ConfigError(f"The setting {row.name} takes {_type_name(wanted)}, not {value!r}")
             if type(value) in (int, float):
                 least = row.metadata["least"]
@@ -81,18 +109,27 @@ class AgentMapConfig:
                     raise ConfigError(f"The setting {row.name} cannot be {value!r}; it is a number from {least} on")
         if self.storage_url != "memory://":
             raise ConfigError(f"storage_url={self.storage_url!r} is not known here; use memory://")
+        if self.log_level is not None:
+            if self.log_level.upper() not in LOG_LEVELS:
+                raise ConfigError(f"The setting log_level is one of {', '.join(LOG_LEVELS)}, not {self.log_level!r}")
+            object.__setattr__(self, "log_level", self.log_level.upper())
+        if not isinstance(self.custom_services, Mapping | None):
+            raise ConfigError(
+                "The setting custom_services takes services by name, for example {'users': UserDirectory}"
+            )
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None, **settings: Any) -> AgentMapConfig:
         """Settings from `AGENTMAP_*` variables; keyword arguments win. Raises ConfigError naming a bad variable."""
         environ = os.environ if environ is None else environ
         hints = get_type_hints(cls)
+        known = {row.name for row in _plain(cls)}
         found: dict[str, Any] = {}
         for variable, text in environ.items():
             if not variable.startswith("AGENTMAP_"):
                 continue
             name = variable.removeprefix("AGENTMAP_").lower()
-            if name not in hints:
+            if name not in known:
                 raise ConfigError(f"The variable {variable} is unknown: {_unknown(name)}")
             try:
                 found[name] = _parsed(hints[name], text)
@@ -103,16 +140,24 @@ class AgentMapConfig:
     @classmethod
     def rows(cls) -> list[tuple[str, Any, str, str]]:
         """The table of settings: (name, default, help, environment variable)."""
-        return [(f.name, f.default, f.metadata["help"], f"AGENTMAP_{f.name.upper()}") for f in fields(cls)]
+        return [(f.name, f.default, f.metadata["help"], f"AGENTMAP_{f.name.upper()}") for f in _plain(cls)]
+
+
+def _plain(config: type[AgentMapConfig]) -> list[Field[Any]]:
+    return [row for row in fields(config) if "live" not in row.metadata]
 
 
 def _unknown(name: str) -> str:
-    close = nearest(name, list(AgentMapConfig.__dataclass_fields__))
+    known = AgentMapConfig.__dataclass_fields__
+    if name in known:
+        return f"{name} is a live object, which is given in code"
+    close = nearest(name, list(known))
     return f"There is no setting {name!r}" + (f"; did you mean {close!r}?" if close else "")
 
 
 def _type_name(wanted: Any) -> str:
-    return {bool: "true or false", int: "a whole number", float: "a number"}.get(wanted, "a text")
+    names = {bool: "true or false", int: "a whole number", float: "a number", _TEXTS: "a list of texts"}
+    return names.get(wanted, "a text")
 
 
 def _parsed(wanted: Any, text: str) -> Any:
@@ -130,4 +175,6 @@ def _parsed(wanted: Any, text: str) -> Any:
         if text.strip().lower() not in words:
             raise ValueError(text)
         return words[text.strip().lower()]
+    if wanted == _TEXTS:
+        return tuple(text.replace(",", " ").split())
     return wanted(text) if wanted in (int, float) else text

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from copy import copy
 from typing import Any, Final, Protocol
 
+from .config import AgentMapConfig
 from .errors import ServiceMissing, nearest
 from .scopes import AppScope, Level, Provider, Value, as_provider, scoped
 
@@ -64,6 +66,7 @@ class AgentMapContext:
         clock: Clock | None = None,
     ) -> None:
         self._providers = _providers(services or {}, database_session_factory, cache_service)
+        self._base: AgentMapContext | None = None
         self.authenticate = authenticate
         self.authorize = authorize
         self.principal_key = principal_key
@@ -78,14 +81,32 @@ class AgentMapContext:
     @property
     def service_names(self) -> frozenset[str]:
         """What agents may ask for."""
-        return frozenset(self._providers)
+        own = frozenset(self._providers)
+        return own if self._base is None else own | self._base.service_names
+
+    def extended(self, config: AgentMapConfig) -> AgentMapContext:
+        """This context with the live objects of the settings. Raises TypeError for a name that both have."""
+        added = _providers(
+            config.custom_services or {}, config.database_session_factory, config.cache_service, "custom_services"
+        )
+        if not added:
+            return self
+        for name in sorted(added.keys() & self.service_names):
+            raise TypeError(f"The service {name!r} is given twice: in the context object and in the config")
+        made = copy(self)
+        made._providers, made._base = added, self
+        return made
 
     def provider(self, name: str) -> Provider:
         """How a service is made. Raises ServiceMissing."""
-        found = self._providers.get(name)
+        found = self._found(name)
         if found is None:
-            raise ServiceMissing(_unknown("service", name, self._providers))
+            raise ServiceMissing(_unknown("service", name, self.service_names))
         return found
+
+    def _found(self, name: str) -> Provider | None:
+        found = self._providers.get(name)
+        return self._base._found(name) if found is None and self._base is not None else found
 
     @contextmanager
     def override(self, **services: Any) -> Iterator[None]:
@@ -95,16 +116,21 @@ class AgentMapContext:
         replace. Services that are open already stay as they are. Raises TypeError for an unknown name.
         """
         replaced: dict[str, Provider] = {}
+        others: dict[str, Any] = {}
         for name, thing in services.items():
-            if name not in self._providers:
-                raise TypeError(_unknown("service", name, self._providers))
-            replaced[name] = as_provider(name, thing, self._level(name), where=f"The override {name!r}")
+            if name not in self.service_names:
+                raise TypeError(_unknown("service", name, self.service_names))
+            if name in self._providers:
+                replaced[name] = as_provider(name, thing, self._level(name), where=f"The override {name!r}")
+            else:
+                others[name] = thing
         before = {name: self._providers[name] for name in replaced}
-        self._providers.update(replaced)
-        try:
+        with ExitStack() as stack:
+            if self._base is not None and others:
+                stack.enter_context(self._base.override(**others))
+            stack.callback(self._providers.update, before)
+            self._providers.update(replaced)
             yield
-        finally:
-            self._providers.update(before)
 
     def _level(self, name: str) -> Level:
         known = self._providers[name]
@@ -128,12 +154,12 @@ class AgentMapContext:
         return value
 
 
-def _providers(services: Mapping[str, Any], database: Any, cache: Any) -> dict[str, Provider]:
+def _providers(services: Mapping[str, Any], database: Any, cache: Any, label: str = "services") -> dict[str, Provider]:
     for name, given, keyword in ((DATABASE, database, "database_session_factory"), (CACHE, cache, "cache_service")):
         if name in services and given is not None:
-            raise TypeError(f"The service {name!r} is given twice: in services and as {keyword}")
+            raise TypeError(f"The service {name!r} is given twice: in {label} and as {keyword}")
     table = {
-        name: as_provider(name, thing, _default_level(name), where=f"services[{name!r}]")
+        name: as_provider(name, thing, _default_level(name), where=f"{label}[{name!r}]")
         for name, thing in services.items()
     }
     if database is not None:

@@ -17,7 +17,8 @@ def test_every_setting_has_a_default_and_a_help_text() -> None:
     """The table of settings is complete, and its variables are the names in capitals."""
     rows = AgentMapConfig.rows()
     config = AgentMapConfig()
-    assert {name for name, *_ in rows} == {field.name for field in dataclasses.fields(config)}
+    live = {"database_session_factory", "cache_service", "custom_services"}
+    assert {name for name, *_ in rows} == {field.name for field in dataclasses.fields(config)} - live
     for name, default, text, variable in rows:
         assert getattr(config, name) == default
         assert text.endswith(".")
@@ -55,6 +56,17 @@ def test_the_default_limits_are_the_documented_ones() -> None:
         ({"strict_inputs": "yes"}, "strict_inputs takes true or false"),
         ({"csv_path": 5}, "csv_path takes a text"),
         ({"storage_url": "mysql://x"}, "storage_url='mysql://x'"),
+        ({"custom_agents_path": 1}, "custom_agents_path takes a text"),
+        ({"log_level": "LOUD"}, "log_level is one of DEBUG, INFO, WARNING, ERROR, CRITICAL, not 'LOUD'"),
+        ({"log_level": 10}, "log_level takes a text"),
+        ({"enable_hot_reload": "yes"}, "enable_hot_reload takes true or false"),
+        ({"enable_metrics": 1}, "enable_metrics takes true or false"),
+        ({"enable_audit_logging": None}, "enable_audit_logging takes true or false"),
+        ({"require_api_key": "true"}, "require_api_key takes true or false"),
+        ({"api_keys": 5}, "api_keys takes a list of texts"),
+        ({"api_keys": [b"x"]}, "api_keys takes a list of texts"),
+        ({"custom_services": ["users"]}, "custom_services takes services by name"),
+        ({"cache_servise": {}}, "did you mean 'cache_service'"),
     ],
 )
 def test_a_wrong_setting_is_refused_by_name(settings: dict[str, Any], message: str) -> None:
@@ -62,6 +74,40 @@ def test_a_wrong_setting_is_refused_by_name(settings: dict[str, Any], message: s
     with pytest.raises(ConfigError) as caught:
         AgentMapConfig(**settings)
     assert message in caught.value.message
+
+
+def test_what_is_not_asked_for_is_off() -> None:
+    """Nothing is watched, counted or written down, no level is set, and no key is wanted, unless the host says so."""
+    config = AgentMapConfig()
+    assert not any((config.enable_hot_reload, config.enable_metrics, config.enable_audit_logging))
+    assert (config.require_api_key, config.api_keys, config.log_level) == (False, (), None)
+    assert (config.custom_agents_path, config.enable_docs) == (None, True)
+
+
+def test_the_level_of_the_log_is_a_word_in_any_case() -> None:
+    """It is kept in capitals."""
+    assert AgentMapConfig(log_level="debug").log_level == "DEBUG"
+
+
+def test_api_keys_are_a_list_or_a_text() -> None:
+    """Lines of a text are separated by blanks, line ends or commas."""
+    assert AgentMapConfig(api_keys=["a", "b"]).api_keys == ("a", "b")
+    assert AgentMapConfig(api_keys="a\n b,c\n").api_keys == ("a", "b", "c")
+    assert AgentMapConfig.from_env({"AGENTMAP_API_KEYS": "a\nb"}).api_keys == ("a", "b")
+
+
+def test_live_objects_are_no_plain_settings() -> None:
+    """They are taken as they are, and have neither a variable nor a place in the config's text."""
+    cache = {"password": "t0p"}
+    config = AgentMapConfig(
+        database_session_factory=dict, cache_service=cache, custom_services={"users": cache}, api_keys=["line"]
+    )
+    assert config.cache_service is cache
+    assert isinstance(hash(config), int)
+    assert "t0p" not in repr(config)
+    assert "line" not in repr(config)
+    with pytest.raises(ConfigError, match="cache_service is a live object, which is given in code"):
+        AgentMapConfig.from_env({"AGENTMAP_CACHE_SERVICE": "redis://"})
 
 
 def test_positional_arguments_are_refused() -> None:

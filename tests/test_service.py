@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+import logging
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from flows import node, run, service, serving, sheet, write
 from pydantic import BaseModel, Field
 
-from agentmap_asgi.agents.registry import Call
+from agentmap_asgi.agents.registry import Call, agent
 from agentmap_asgi.config import AgentMapConfig
 from agentmap_asgi.context import AgentMapContext
 from agentmap_asgi.errors import (
@@ -21,6 +22,7 @@ from agentmap_asgi.errors import (
     InputInvalid,
     Overloaded,
     RequestRefused,
+    ServiceMissing,
     UnknownWorkflow,
     WorkflowInvalid,
 )
@@ -71,6 +73,93 @@ async def test_two_services_in_one_process_share_nothing(tmp_path: Path) -> None
             with pytest.raises(RequestRefused):
                 await left.get_execution_status(documents[1]["execution_id"])
         assert (await left.execute_workflow("Flow", {}))["success"]
+
+
+# Services from the settings.
+
+
+@agent(services=["database", "cache", "user_service"])
+async def look(call: Call) -> Any:
+    database, cache, users = map(call.service, ("database", "cache", "user_service"))
+    return [database, cache["seen"], users["pool"]]
+
+
+async def test_settings_bring_services_that_do_not_exist_yet(tmp_path: Path) -> None:
+    """Factories are called on first use, so a pool may be made long after the service; sessions are closed."""
+    state: dict[str, Any] = {}
+    closed = []
+
+    async def get_db_session(pool: str) -> AsyncIterator[str]:
+        yield f"session of {pool}"
+        closed.append(pool)
+
+    config = {
+        "database_session_factory": lambda: get_db_session(state["pool"]),
+        "cache_service": lambda: state["cache"],
+        "custom_services": {"user_service": lambda: {"pool": state["pool"]}},
+    }
+    rows = [node("A", "look", output="found")]
+    async with serving(tmp_path, rows, config=config, agents={"look": look}) as made:
+        state.update(pool="the pool", cache={"seen": 7})
+        document = await made.execute_workflow("Flow", {})
+        assert document["result"]["found"] == ["session of the pool", 7, "the pool"]
+        assert closed == ["the pool"]
+
+
+@pytest.mark.parametrize(
+    ("config", "context", "message"),
+    [
+        ({"cache_service": {}}, {"cache_service": {}}, "'cache' is given twice: in the context object and in the conf"),
+        ({"custom_services": {"a": 1}}, {"services": {"a": 2}}, "'a' is given twice: in the context object and in the"),
+        (
+            {"custom_services": {"cache": 1}, "cache_service": 1},
+            {},
+            "'cache' is given twice: in custom_services and as",
+        ),
+        ({"custom_services": {"a": len}}, {}, r"custom_services\['a'\] needs arguments"),
+    ],
+)
+def test_a_service_is_given_once(config: Any, context: Any, message: str, tmp_path: Path) -> None:
+    """A name in the settings and in the context object is a TypeError that names it."""
+    with pytest.raises(TypeError, match=message):
+        service(tmp_path, ROWS, config=config, **context)
+
+
+async def test_services_are_replaced_for_tests(tmp_path: Path) -> None:
+    """`service.override` reaches those of the settings and those of the context object; both as they were, later."""
+    context = AgentMapContext({"user_service": {"pool": 1}}, agents={"look": look})
+    config = AgentMapConfig(cache_service={"seen": 1}, database_session_factory=lambda: 1)
+    path = write(tmp_path, [node("A", "look", output="found")])
+    made = await asyncio.to_thread(AgentMapService, config, context=context, source=path)
+
+    async def found() -> Any:
+        return (await made.execute_workflow("Flow", {}))["result"]["found"]
+
+    assert made.context.service_names == {"database", "cache", "user_service"}
+    with made.override(cache={"seen": 2}, user_service={"pool": 2}, database=lambda: 2):
+        assert await found() == [2, 2, 2]
+        with context.override(user_service={"pool": 3}):
+            assert await found() == [2, 2, 3]
+    assert await found() == [1, 1, 1]
+    with pytest.raises(TypeError, match="did you mean 'cache'"), made.override(cahce=1):
+        pass
+    with pytest.raises(ServiceMissing, match="did you mean 'user_service'"):
+        made.context.provider("user_servise")
+    assert context.service_names == {"user_service"}
+    await made.aclose()
+
+
+def test_the_log_level_is_set_only_when_it_is_given(tmp_path: Path) -> None:
+    """On the package's own logger, and nothing else of the host's logging changes."""
+    own, root = logging.getLogger("agentmap_asgi"), logging.getLogger()
+    before = (own.level, root.level, list(root.handlers), list(own.handlers))
+    try:
+        service(tmp_path, ROWS, config={"max_steps": 5})
+        assert (own.level, root.level, root.handlers, own.handlers) == before
+        service(tmp_path, ROWS, config={"log_level": "error"})
+        assert (own.level, root.level, root.handlers, own.handlers) == (logging.ERROR, *before[1:])
+    finally:
+        own.setLevel(before[0])
 
 
 # Executing.

@@ -34,6 +34,11 @@ class Face(Calls):
             hint = f"; did you mean {close!r}?" if close else f"; they are {', '.join(names)}"
             raise ConfigError(f"public={name!r} is no operation{hint}")
         if service.context.authenticate is None and not guarded:
+            if self.config.require_api_key:
+                raise ConfigError(
+                    "require_api_key=True, but nobody is asked who they are: give AgentMapContext(authenticate=...), "
+                    "or dependencies=[...] to include_agentmap_routes"
+                )
             logger.warning(
                 "The workflows are open to every caller: give AgentMapContext(authenticate=...), or dependencies=[...] "
                 "to include_agentmap_routes"

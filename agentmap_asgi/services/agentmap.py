@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, overload
@@ -64,7 +65,9 @@ class AgentMapService:
         source: str | Path | None = None,
     ) -> None:
         self.config = config or AgentMapConfig()
-        self.context = context or AgentMapContext()
+        self.context = (context or AgentMapContext()).extended(self.config)
+        if self.config.log_level is not None:
+            logger.setLevel(self.config.log_level)
         source = source if source is not None else self.config.csv_path
         if source is None:
             raise ConfigError("Say where the workflows are: AgentMapApp('workflows/') or AgentMapConfig(csv_path=…)")
@@ -247,6 +250,12 @@ class AgentMapService:
             "threads_in_use": 0 if runtime is None else runtime.threads.in_use,
             "unresponsive_agents": 0 if runtime is None else len(runtime.leaks) + len(runtime.threads.abandoned),
         }
+
+    # For tests.
+
+    def override(self, **services: Any) -> AbstractContextManager[None]:
+        """Replace services for a while: `with service.override(cache=FakeCache()): ...`, as the context object does."""
+        return self.context.override(**services)
 
     # For subclasses.
 
