@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, overload
 from weakref import WeakKeyDictionary
 
+from anyio import to_thread
+
 from ..agents.builtin import BUILTINS
 from ..agents.registry import Agent
 from ..config import AgentMapConfig
@@ -33,7 +35,7 @@ from ..execution.runtime import Runtime
 from ..execution.values import copied
 from ..stores.memory import MemoryStore
 from ..workflows import checks, drawing
-from ..workflows.catalogue import Catalogue
+from ..workflows.catalogue import Catalogue, Changes
 from ..workflows.loader import Loaded, read_workflows
 from ..workflows.model import Node, Workflow
 from ..workflows.paths import check_paths
@@ -199,7 +201,7 @@ class AgentMapService:
                 "type": "object",
                 "properties": {name: {"description": f"Written by {', '.join(by)}"} for name, by in written.items()},
             },
-            "diagnostics": [found.to_dict() for found in workflow.diagnostics],
+            "diagnostics": [found.to_dict() for found in self.catalogue.diagnostics(workflow)],
         }
 
     def get_workflow_schema(self, graph_name: str) -> dict[str, Any]:
@@ -250,6 +252,34 @@ class AgentMapService:
             "threads_in_use": 0 if runtime is None else runtime.threads.in_use,
             "unresponsive_agents": 0 if runtime is None else len(runtime.leaks) + len(runtime.threads.abandoned),
         }
+
+    # Operating.
+
+    async def reload(self) -> dict[str, Any]:
+        """Read the workflow files again and say what changed: lists of graph ids, files that are being written
+        (`pending`), every error there is (`diagnostics`). A workflow that has errors now is served as it was before.
+        """
+        changes = await to_thread.run_sync(self._reload)
+        return {**changes._asdict(), "diagnostics": [found.to_dict() for found in changes.diagnostics]}
+
+    def _reload(self) -> Changes:
+        """Blocks; runs in a thread."""
+        known = set(self.catalogue.workflows)
+        before = {workflow for workflow in known if self.catalogue.stale(workflow)}
+        changes = self.catalogue.reload()
+        for replaced in set(self._plans).difference(self.catalogue.workflows):
+            self._plans.pop(replaced, None)
+        if changes.changed or changes.added or changes.removed:
+            logger.info(
+                "Workflow files were read again: %d workflows changed, %d added, %d removed",
+                len(changes.changed), len(changes.added), len(changes.removed),
+            )  # fmt: skip
+        for workflow in self.catalogue.workflows:
+            found = next((one for one in self.catalogue.diagnostics(workflow) if one.severity == "error"), None)
+            if found is not None and workflow not in (known if workflow.broken else before):
+                result = "cannot be started" if workflow.broken else "is served as it was before"
+                logger.warning("The workflow %s %s: %s", workflow.graph_id, result, found)
+        return changes
 
     # For tests.
 
@@ -324,12 +354,15 @@ class AgentMapService:
                 max_output=self.config.max_output_bytes,
                 inline_call=inline_call,
             )
-            self._plans[workflow] = plan
+            if self.catalogue.serves(workflow):
+                self._plans[workflow] = plan
         return plan
 
     def _sub_plans(self) -> Callable[[Workflow, str], Plan]:
         """Finds sub-workflows as they are now: a run keeps the versions it began with."""
         find = self.catalogue.snapshot()
+        replaced: dict[Workflow, Plan] = {}
+        """Plans of versions that are served no more; they go with the run."""
 
         def plan_for(caller: Workflow, reference: str) -> Plan:
             """`::Name` is in the caller's file; so is a plain name, if the file has it."""
@@ -343,7 +376,10 @@ class AgentMapService:
                 workflow = find(name)
             if workflow.broken:
                 raise WorkflowInvalid(reference, workflow.errors)
-            return self._plan(workflow)
+            plan = self._plans.get(workflow) or replaced.get(workflow)
+            if plan is None:
+                plan = replaced[workflow] = self._plan(workflow)
+            return plan
 
         return plan_for
 
@@ -388,7 +424,9 @@ class AgentMapService:
         return {name: agent for name, agent in found.items() if agent is not None}
 
     def _summary(self, workflow: Workflow) -> dict[str, Any]:
-        severities = [found.severity for found in workflow.diagnostics]
+        found = self.catalogue.diagnostics(workflow)
+        severities = [one.severity for one in found]
+        stale = self.catalogue.stale(workflow)
         entry = workflow.nodes.get(workflow.entry or "")
         return {
             "name": workflow.name,
@@ -399,8 +437,9 @@ class AgentMapService:
             "node_count": len(workflow.nodes),
             "entry_point": workflow.entry,
             "version": workflow.version,
-            "status": "broken" if workflow.broken else "ok",
+            "status": "broken" if workflow.broken else "stale" if stale else "ok",
             "problems": {kind: severities.count(kind) for kind in ("error", "warning", "info")},
+            "diagnostics": [one.to_dict() for one in found if one.severity == "error"],
             "statistics": {"executions": dict(self._counts.get(workflow.graph_id, {}))},
         }
 

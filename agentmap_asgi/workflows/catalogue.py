@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -21,15 +23,50 @@ from .rows import stem_of
 
 MOST_CLOSE: Final = 500
 """Names compared for "did you mean"."""
+SETTLE: Final = 0.15
+"""Seconds between two looks at a file that has changed. Only what is the same in both is taken."""
+
+
+class Changes(NamedTuple):
+    """What a reload did, by graph id."""
+
+    changed: tuple[str, ...] = ()
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    unchanged: int = 0
+    stale: tuple[str, ...] = ()
+    """Those that are served as they were before, because what the files say now has errors."""
+    pending: tuple[str, ...] = ()
+    """Files that were being written; a later reload takes them."""
+    diagnostics: tuple[Diagnostic, ...] = ()
+    """Every error there is now."""
+
+
+class _Read(NamedTuple):
+    """What one reading of a file gave. A later look that finds nothing else gives the same object."""
+
+    loaded: Loaded
+    digest: bytes | None = None
+    """SHA-256 of its bytes; None when it could not be read."""
+    ended: bool = True
+    """The last line is complete."""
+
+
+class _Served(NamedTuple):
+    """What is served of a file."""
+
+    workflows: tuple[Workflow, ...] = ()
+    news: Mapping[Workflow, tuple[Diagnostic, ...]] = {}
+    """What the file says now of workflows that are served as they were before."""
 
 
 class _Shelf(NamedTuple):
     """One state of the catalogue; a reload puts a new one in its place."""
 
-    files: dict[str, Loaded]
-    digests: dict[str, bytes]
-    """SHA-256 of each file's bytes."""
+    reads: dict[str, _Read]
+    served: dict[str, _Served]
     workflows: tuple[Workflow, ...]
+    members: frozenset[Workflow]
     names: dict[str, tuple[Workflow, ...]]
     """What may be asked for -> the workflows it can mean."""
 
@@ -43,7 +80,8 @@ class _Shelf(NamedTuple):
         raise UnknownWorkflow(graph_id[:200], get_close_matches(graph_id[:200], known, n=3))
 
 
-_EMPTY: Final = _Shelf({}, {}, (), {})
+_EMPTY: Final = _Shelf({}, {}, (), frozenset(), {})
+_NOTHING: Final = _Served()
 
 
 class Catalogue:
@@ -68,22 +106,59 @@ class Catalogue:
         self.services = services
         self.functions = functions
         self._shelf = _EMPTY
+        self._reloading = threading.Lock()
 
     def load(self) -> None:
         """Read everything, now. Blocks; call it at construction or in a thread.
 
-        Workflows of files that are unchanged stay the same objects. Raises ConfigError when the source does not exist.
+        Raises ConfigError when the source does not exist.
         """
-        files: dict[str, Loaded] = {}
-        digests: dict[str, bytes] = {}
-        for name, found in self._sources():
-            data = found if isinstance(found, Diagnostic) else self._bytes(found, name)
-            if isinstance(data, Diagnostic):
-                files[name] = Loaded(name, diagnostics=(data,))
-            else:
-                digests[name] = hashlib.sha256(data).digest()
-                files[name] = self._unchanged(name, digests[name]) or self._read(data, name)
-        self._shelf = _shelf(files, digests)
+        self._put(self._look(self._shelf.reads))
+
+    def reload(self, settle: float = SETTLE) -> Changes:
+        """Read what has changed, and swap workflow by workflow. Blocks, for a few times `settle` if there are changes.
+
+        A workflow whose new version has errors is served as it was before, and so is one whose nodes say the same as
+        before: it stays the same object. A file that has errors as a whole takes no workflow away. A file that is being
+        written is left for the next time: it must be the same in two looks, and in a third one when its last line is
+        not complete. Raises nothing for what the files hold, nor when they are gone.
+        """
+        with self._reloading:
+            before = self._shelf.reads
+            reads = self._look_again(before)
+            names = [name for name in {**before, **reads} if reads.get(name) is not before.get(name)]
+            pending: set[str] = set()
+            for pause in (settle, 2 * settle):
+                if not names:
+                    break
+                time.sleep(pause)
+                later = self._look_again(reads)
+                pending.update(name for name in {**reads, **later} if later.get(name) is not reads.get(name))
+                reads = later
+                names = [name for name in names if name in reads and not reads[name].ended]
+            for name in pending:
+                if name in before:
+                    reads[name] = before[name]
+                else:
+                    reads.pop(name, None)
+            return self._put(reads)._replace(pending=tuple(sorted(pending)))
+
+    def marks(self) -> dict[str, tuple[int, ...]]:
+        """The size and times of every file, of the prompts too: equal while nothing changes. Opens no file. Blocks."""
+        found: dict[str, tuple[int, ...]] = {}
+        try:
+            paths = {name: path for name, path in self._sources() if isinstance(path, Path)}
+        except ConfigError:
+            return found
+        for folder, _, names in os.walk(self.config.prompts_path or os.devnull):
+            paths.update((path, Path(path)) for path in (os.path.join(folder, name) for name in names))
+        for name, path in paths.items():
+            try:
+                status = path.stat()
+            except OSError:
+                continue
+            found[name] = (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino)
+        return found
 
     @property
     def workflows(self) -> tuple[Workflow, ...]:
@@ -93,12 +168,25 @@ class Catalogue:
     @property
     def files(self) -> Mapping[str, tuple[Diagnostic, ...]]:
         """For each file, what is wrong with it and belongs to none of its workflows."""
-        return {name: loaded.diagnostics for name, loaded in self._shelf.files.items()}
+        return {name: read.loaded.diagnostics for name, read in self._shelf.reads.items()}
 
     @property
     def findings(self) -> tuple[Diagnostic, ...]:
-        """Every diagnostic, file by file."""
-        return tuple(found for loaded in self._shelf.files.values() for found in loaded.findings)
+        """Every diagnostic of the files as they are now, file by file."""
+        return tuple(found for read in self._shelf.reads.values() for found in read.loaded.findings)
+
+    def diagnostics(self, workflow: Workflow) -> tuple[Diagnostic, ...]:
+        """What the file says now of a workflow, which may be a newer version than the one that is served."""
+        served = self._shelf.served.get(workflow.file, _NOTHING)
+        return served.news.get(workflow, workflow.diagnostics)
+
+    def stale(self, workflow: Workflow) -> bool:
+        """Whether a workflow is served as it was before, because what its file says now has errors."""
+        return not workflow.broken and _wrong(self.diagnostics(workflow))
+
+    def serves(self, workflow: Workflow) -> bool:
+        """Whether this version of a workflow is the one that new executions get."""
+        return workflow in self._shelf.members
 
     def find(self, graph_id: str) -> Workflow:
         """The workflow called `Graph`, `file::Graph` or `file/Graph`, broken or not.
@@ -121,14 +209,62 @@ class Catalogue:
             message = f"The file cannot be read: {exc.strerror or type(exc).__name__}"
             return diagnostic("AM-E005", message, file=name)
 
-    def _unchanged(self, name: str, digest: bytes) -> Loaded | None:
-        """What was read before, if neither the file nor the prompts it refers to have changed since."""
-        before = self._shelf.files.get(name)
-        if before is None or self._shelf.digests.get(name) != digest:
-            return None
+    def _look(self, known: Mapping[str, _Read]) -> dict[str, _Read]:
+        """Read all files. Those that are as in `known` are the same objects."""
+        reads: dict[str, _Read] = {}
+        for name, found in self._sources():
+            data = found if isinstance(found, Diagnostic) else self._bytes(found, name)
+            before = known.get(name)
+            if isinstance(data, Diagnostic):
+                reads[name] = self._unread(data, before)
+                continue
+            digest = hashlib.sha256(data).digest()
+            if before is not None and before.digest == digest and self._same_prompts(before):
+                reads[name] = before
+            else:
+                ended = data.rstrip(b"\0")[-1:] in (b"\n", b"\r")
+                reads[name] = _Read(self._read(data, name), digest, ended)
+        return dict(sorted(reads.items()))
+
+    def _look_again(self, known: Mapping[str, _Read]) -> dict[str, _Read]:
+        """As `_look`; a source that is gone altogether takes no workflow away."""
+        try:
+            return self._look(known)
+        except ConfigError:
+            gone = {name: diagnostic("AM-E005", "The folder or file is gone", file=name) for name in known}
+            return {name: self._unread(found, known[name]) for name, found in gone.items()}
+
+    def _unread(self, problem: Diagnostic, before: _Read | None) -> _Read:
+        if before is not None and before.digest is None and before.loaded.diagnostics == (problem,):
+            return before
+        return _Read(Loaded(problem.file, diagnostics=(problem,)))
+
+    def _same_prompts(self, before: _Read) -> bool:
+        """Whether the prompts that a file refers to have the texts they had."""
         prompts = Prompts(self.config.prompts_path)
-        same = all(prompts.read(reference)[0] == text for reference, text in before.prompts.items())
-        return before if same else None
+        return all(prompts.read(reference)[0] == text for reference, text in before.loaded.prompts.items())
+
+    def _put(self, reads: dict[str, _Read]) -> Changes:
+        """Serve what was read, from now on."""
+        before = self._shelf
+        served: dict[str, _Served] = {}
+        for name, read in reads.items():
+            old = before.served.get(name, _NOTHING)
+            served[name] = old if read is before.reads.get(name) else _served(old.workflows, read.loaded)
+        self._shelf = shelf = _shelf(reads, served)
+        old_ones = {(workflow.file, workflow.name): workflow for workflow in before.workflows}
+        new_ones = {(workflow.file, workflow.name): workflow for workflow in shelf.workflows}
+        added = tuple(new_ones[key].graph_id for key in new_ones if key not in old_ones)
+        changed = tuple(new.graph_id for key, new in new_ones.items() if old_ones.get(key, new) is not new)
+        return Changes(
+            changed,
+            added,
+            tuple(old_ones[key].graph_id for key in old_ones if key not in new_ones),
+            len(new_ones) - len(added) - len(changed),
+            tuple(workflow.graph_id for workflow in shelf.workflows if self.stale(workflow)),
+            (),
+            tuple(found for found in self.findings if found.severity == "error"),
+        )
 
     def _read(self, data: bytes, name: str) -> Loaded:
         return read_workflows(
@@ -173,9 +309,31 @@ class Catalogue:
                     yield name, diagnostic("AM-E005", f"{name!r} leads to no file", file=name)
 
 
-def _shelf(files: dict[str, Loaded], digests: dict[str, bytes]) -> _Shelf:
-    files = dict(sorted(files.items()))
-    workflows = tuple(workflow for loaded in files.values() for workflow in loaded.workflows)
+def _served(old: tuple[Workflow, ...], new: Loaded) -> _Served:
+    """What is served of a file after it was read anew, in place of `old`."""
+    held = {workflow.name: workflow for workflow in old}
+    workflows: list[Workflow] = []
+    news: dict[Workflow, tuple[Diagnostic, ...]] = {}
+    for workflow in new.workflows:
+        known = held.pop(workflow.name, None)
+        if known is not None and not known.broken and (workflow.broken or workflow.version == known.version):
+            news[known] = workflow.diagnostics
+            workflow = known
+        workflows.append(workflow)
+    whole = tuple(found for found in new.findings if found.graph is None)
+    if _wrong(whole):  # who knows what the rest of the file would have said
+        for known in held.values():
+            workflows.append(known)
+            news[known] = whole
+    return _Served(tuple(workflows), news)
+
+
+def _wrong(diagnostics: tuple[Diagnostic, ...]) -> bool:
+    return any(found.severity == "error" for found in diagnostics)
+
+
+def _shelf(reads: dict[str, _Read], served: dict[str, _Served]) -> _Shelf:
+    workflows = tuple(workflow for name in reads for workflow in served[name].workflows)
     by_graph: dict[str, dict[Workflow, None]] = {}
     qualified: dict[str, dict[Workflow, None]] = {}
     short: dict[str, dict[Workflow, None]] = {}
@@ -188,4 +346,4 @@ def _shelf(files: dict[str, Loaded], digests: dict[str, bytes]) -> _Shelf:
                 short.setdefault(f"{path.rpartition('/')[2]}{sign}{workflow.name}", {})[workflow] = None
     # A name that is exact counts before one that only means the same: graph, then full path, then bare file name.
     names = {name: tuple(found) for name, found in (short | qualified | by_graph).items()}
-    return _Shelf(files, digests, workflows, names)
+    return _Shelf(reads, served, workflows, frozenset(workflows), names)
