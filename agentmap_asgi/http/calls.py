@@ -31,6 +31,8 @@ class Calls:
         """The host shapes the answers itself."""
         self.batches = kind.batch_execute_workflows is not AgentMapService.batch_execute_workflows
         """The host runs batches itself."""
+        self.filters = kind.filter_response is not AgentMapService.filter_response
+        """The host sees the answers before they leave."""
         self._wrapped = kind.execute_workflow is not AgentMapService.execute_workflow
         self.deadlines = Deadlines()
         self._kept: set[asyncio.Future[Any]] = set()

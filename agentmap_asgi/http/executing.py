@@ -6,6 +6,7 @@ import asyncio
 import csv
 import io
 from collections.abc import Mapping
+from copy import deepcopy
 from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -40,7 +41,7 @@ async def execute_named(exchange: Exchange) -> Response:
     body = fitted(RunBody, await read_json(exchange, exchange.calls.config))
     document = await _run(exchange, "/".join(exchange.params.values()), body, body.execution_id)
     if not exchange.calls.formats:
-        document["outputs"] = document.get("result")
+        document["outputs"] = document.get("result")  # after the host's filter, which knows `result` only
     return json_reply(document)
 
 
@@ -86,9 +87,20 @@ async def _answer(
     exchange: Exchange, graph_name: str, found: Mapping[str, Any], context: dict[str, Any]
 ) -> dict[str, Any]:
     document = {**found, "links": {"workflow": exchange.workflow_link(graph_name)}}
+    service = exchange.calls.service
     if exchange.calls.formats:
-        return await exchange.calls.service.format_execution_response(document, context)
+        document = await service.format_execution_response(document, context)
+    if exchange.calls.filters:
+        document = await service.filter_response(document, context)
     return document
+
+
+async def filtered(exchange: Exchange, document: dict[str, Any]) -> dict[str, Any]:
+    """The document as the host's `filter_response` lets it out."""
+    calls = exchange.calls
+    if not calls.filters:
+        return document
+    return await calls.service.filter_response(deepcopy(document), run_context(exchange, None))
 
 
 def run_context(exchange: Exchange, given: Mapping[str, Any] | None) -> dict[str, Any]:

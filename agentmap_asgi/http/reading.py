@@ -10,6 +10,7 @@ from starlette.responses import Response
 from .auth import allowed, permit, permit_plain
 from .body import read_bytes
 from .exchange import Exchange
+from .executing import filtered
 from .problems import invalid_field
 from .replies import JSON, Reply, encode, json_reply, text_reply
 
@@ -37,7 +38,7 @@ async def list_workflows(exchange: Exchange) -> Response:
     found |= {"workflows": workflows, "total_count": len(workflows)}
     if exchange.calls.service.context.authorize is not None:
         found.pop("problems", None)  # they name files that the caller may not know of
-    body = encode(found)
+    body = encode(await filtered(exchange, found))
     tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
     headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
     if _knows(exchange.header(b"if-none-match"), tag):
@@ -55,14 +56,15 @@ async def workflow(exchange: Exchange) -> Response:
     """`GET /{workflow_name}` and `GET /workflows/{graph_id}`"""
     name = await _named(exchange, "workflow")
     definition = exchange.calls.service.get_workflow_definition(name)
-    return json_reply({**definition, "links": _links(exchange, definition.get("graph_id", name))})
+    links = _links(exchange, definition.get("graph_id", name))
+    return json_reply(await filtered(exchange, {**definition, "links": links}))
 
 
 async def schema(exchange: Exchange) -> Response:
     """`GET /{workflow_name}/schema`"""
     name = await _named(exchange, "workflow")
-    body = encode(exchange.calls.service.get_workflow_schema(name))
-    return Reply(body, 200, b"application/schema+json")
+    found = exchange.calls.service.get_workflow_schema(name)
+    return Reply(encode(await filtered(exchange, found)), 200, b"application/schema+json")
 
 
 async def graph(exchange: Exchange) -> Response:
@@ -71,7 +73,7 @@ async def graph(exchange: Exchange) -> Response:
     service = exchange.calls.service
     match exchange.query("format") or "json":
         case "json":
-            return json_reply(service.draw_workflow(name, "json"))
+            return json_reply(await filtered(exchange, service.draw_workflow(name, "json")))
         case "mermaid":
             return text_reply(service.draw_workflow(name, "mermaid"), MERMAID)
         case "dot":
@@ -95,23 +97,27 @@ async def validate(exchange: Exchange) -> Response:
     await permit_plain(exchange, "validate")
     config = exchange.calls.config
     data = await read_bytes(exchange, FILE_TYPES, config.max_csv_bytes, config.body_timeout)
-    return json_reply(exchange.calls.service.validate_workflows(data, exchange.query("file") or "workflows.csv"))
+    found = exchange.calls.service.validate_workflows(data, exchange.query("file") or "workflows.csv")
+    return json_reply(await filtered(exchange, found))
 
 
 async def health(exchange: Exchange) -> Response:
     """`GET /health`"""
-    return json_reply({"status": "ok"}, headers={"Cache-Control": "no-store"})
+    return json_reply(await filtered(exchange, {"status": "ok"}), headers={"Cache-Control": "no-store"})
 
 
 async def ready(exchange: Exchange) -> Response:
     """`GET /ready`"""
     state: dict[str, Any] = exchange.calls.service.readiness()
     headers = {"Cache-Control": "no-store"}
+    sent = await filtered(exchange, state)
     if state["ready"]:
-        return json_reply(state, headers=headers)
-    return json_reply(state, 503, {**headers, "Retry-After": "1"})
+        return json_reply(sent, headers=headers)
+    return json_reply(sent, 503, {**headers, "Retry-After": "1"})
 
 
 async def describe(exchange: Exchange) -> Response:
     """`GET /openapi.json`"""
-    return json_reply({**exchange.calls.description, "servers": [{"url": exchange.link("") or "/"}]})
+    return json_reply(
+        await filtered(exchange, {**exchange.calls.description, "servers": [{"url": exchange.link("") or "/"}]})
+    )

@@ -303,6 +303,10 @@ class AgentMapService:
         """Shapes the body of execute answers over HTTP."""
         return result
 
+    async def filter_response(self, document: dict[str, Any], request_context: dict[str, Any]) -> dict[str, Any]:
+        """The last to see a JSON document before it leaves over HTTP (refusals excepted); gives what is sent."""
+        return document
+
     def _overrides(self, method: str) -> bool:
         return getattr(type(self), method) is not getattr(AgentMapService, method)
 

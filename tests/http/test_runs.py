@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
-from faces import WAYS, Gate, Way, client, service_of
+from faces import ASKED, ROWS, WAYS, Gate, Way, client, service_of
 from starlette.applications import Starlette
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.requests import Request
@@ -148,6 +148,62 @@ async def test_the_callers_execution_id_reaches_the_run_through_an_override(fold
     async with client(AgentMapApp(service=service)) as http:
         answer = (await http.post("/execute", json={"graph_name": "Hello", "execution_id": "e-1"})).json()
     assert (answer["execution_id"], answer["wrapped"]) == ("e-1", True)
+
+
+class Filtering(AgentMapService):
+    """Lets no greeting out, and writes down who asked."""
+
+    asked: list[Any]
+
+    async def filter_response(self, document: Any, request_context: Any) -> dict[str, Any]:
+        self.asked.append(request_context["principal"])
+        document.pop("links", None)
+        for part in ("result", "properties"):
+            if part in document:
+                document[part] = {}
+        return {**document, "seen": True}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("way", [WAYS[0], WAYS[-1]], ids=lambda way: way.name)
+async def test_the_host_sees_every_document_that_leaves(way: Way, folder: Path) -> None:
+    """`filter_response` is called for each operation's JSON, for each item of a batch, and with who asks."""
+    service = await service_of(folder, kind=Filtering, authenticate=lambda request: "ada", public={"health"})
+    assert isinstance(service, Filtering)
+    service.asked = []
+    async with way.client(service) as http:
+        for name, asked in ASKED.items():
+            sent = (await asked.send(http, ROWS[name])).json()
+            document = sent["executions"][0]["execution"] if name == "execute_batch" else sent
+            assert document["seen"] is True
+            assert "Hello Ada" not in str(sent)
+        assert sorted(map(str, service.asked)) == sorted(["None"] + ["ada"] * (len(ASKED) - 1))
+        answer = await http.post("/execute/Hello", json={"inputs": {"name": "Ada"}})
+        assert answer.json()["outputs"] == {}
+        tag = (await http.get("/list")).headers["etag"]
+        assert (await http.get("/list", headers={"if-none-match": tag})).status_code == 304
+        assert "seen" not in (await http.get("/nothing-here")).json()
+        assert (await http.get("/Hello/graph?format=dot")).text.startswith("digraph")
+    assert service.get_workflow_schema("Hello")["properties"]
+    assert "name" in service.get_workflow_definition("Hello")["input_schema"]["properties"]
+
+
+class FailingFilter(AgentMapService):
+    async def filter_response(self, document: Any, request_context: Any) -> dict[str, Any]:
+        raise RuntimeError("the key server is gone")
+
+
+@pytest.mark.anyio
+async def test_what_cannot_be_filtered_does_not_leave(folder: Path) -> None:
+    """A filter that raises is a 500 without the document, and a refused item in a batch."""
+    async with client(AgentMapApp(service=await service_of(folder, kind=FailingFilter))) as http:
+        for name, asked in ASKED.items():
+            answer = await asked.send(http, ROWS[name])
+            assert answer.status_code == (200 if name == "execute_batch" else 500)
+            assert "Hello Ada" not in answer.text
+            assert "key server" not in answer.text
+        batch = await ASKED["execute_batch"].send(http, ROWS["execute_batch"])
+        assert batch.json()["executions"][0]["status"] == "refused"
 
 
 Host = Callable[[ASGIApp], ASGIApp]
