@@ -12,6 +12,7 @@ import json
 import shlex
 import socket
 import sys
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from .errors import AgentMapError
@@ -67,6 +68,13 @@ def _parser() -> argparse.ArgumentParser:
     graph.add_argument("--format", choices=("mermaid", "dot", "json"), default="mermaid", help="(%(default)s)")
     graph.set_defaults(command=_draw)
 
+    keys = commands.add_parser("keys", help="make API keys")
+    new = keys.add_subparsers(required=True, metavar="COMMAND").add_parser("new", help="make one and print it, once")
+    new.add_argument("--name", required=True, help="who has it; known to the runs as the principal")
+    new.add_argument("--scopes", default="run,read", help="some of run, read, probe, admin (%(default)s)")
+    new.add_argument("--expires", metavar="TIME", help="how long it is valid, like 90d, 12h or 30m (for ever)")
+    new.set_defaults(command=_new_key)
+
     version = commands.add_parser("version", help="print the version")
     version.set_defaults(command=_version)
     return parser
@@ -85,6 +93,18 @@ def _service(source: str) -> AgentMapService:
     from .services.agentmap import AgentMapService
 
     return AgentMapService(AgentMapConfig.from_env(), source=source)
+
+
+def _new_key(arguments: argparse.Namespace) -> int:
+    """The line for the settings goes to standard output, so that it can be appended to a file, and the key does not."""
+    from .http.keys import expiry, new_key
+
+    expires = expiry(arguments.expires, datetime.now(UTC)) if arguments.expires else None
+    secret, key = new_key(arguments.name, arguments.scopes.replace(",", " ").split(), expires)
+    print(f"The key, which is shown this once: {secret}", file=sys.stderr)
+    print("The line that stands for it in api_keys or AGENTMAP_API_KEYS:", file=sys.stderr, flush=True)
+    print(key.line)
+    return 0
 
 
 def _version(arguments: argparse.Namespace) -> int:
@@ -152,10 +172,12 @@ def _draw(arguments: argparse.Namespace) -> int:
 
 
 def _serve(arguments: argparse.Namespace) -> int:
-    if not _loopback(arguments.host):
+    service = _service(arguments.source)
+    if not _loopback(arguments.host) and not service.config.api_keys:
         print(
             f"Refusing to listen on {arguments.host}: this server asks nobody who they are, so it answers this machine "
-            "only. To serve others, mount AgentMapApp in an application and give AgentMapContext(authenticate=...)",
+            "only. To serve others, make a key (agentmap-asgi keys new) and put its line into AGENTMAP_API_KEYS, or "
+            "mount AgentMapApp in an application and give AgentMapContext(authenticate=...)",
             file=sys.stderr,
         )
         return 2
@@ -163,7 +185,7 @@ def _serve(arguments: argparse.Namespace) -> int:
 
     from .app import AgentMapApp
 
-    app = AgentMapApp(service=_service(arguments.source))
+    app = AgentMapApp(service=service)
     family = socket.AF_INET6 if ":" in arguments.host else socket.AF_INET
     try:
         listening = socket.create_server((arguments.host, arguments.port), family=family)
@@ -201,13 +223,14 @@ def _welcome(service: AgentMapService, base: str) -> str:
     broken = len(workflows) - len(healthy)
     more = f", {broken} of them with errors (see {base}/list)" if broken else ""
     lines = [f"{len(workflows)} workflow{'s' * (len(workflows) != 1)} on {base}{more}", "", "Try:"]
-    lines.append(f"  curl {base}/list")
+    key = " -H 'X-API-Key: KEY'" if service.config.api_keys else ""
+    lines.append(f"  curl {base}/list{key}")
     names = [workflow.name for workflow in workflows]
     for workflow in healthy[:3]:
         name = workflow.name if names.count(workflow.name) == 1 else workflow.graph_id
         body = {"graph_name": name, "initial_state": _example(service.get_workflow_schema(name))}
         given = shlex.quote(json.dumps(body, ensure_ascii=False))
-        lines.append(f"  curl {base}/execute -H 'Content-Type: application/json' -d {given}")
+        lines.append(f"  curl {base}/execute{key} -H 'Content-Type: application/json' -d {given}")
     lines += ["", "Ctrl+C stops it."]
     return "\n".join(lines)
 

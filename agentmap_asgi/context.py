@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -45,7 +46,8 @@ class AgentMapContext:
     functions: name -> routing function for `func:name` cells, `(state) -> name | list of names`.
     secrets: name -> value, or a function of the name. input_schemas: workflow -> pydantic model.
 
-    Raises TypeError for a factory that needs arguments and for a name given twice.
+    Raises TypeError for a factory that needs arguments, for a name given twice, and for an `authenticate` or
+    `authorize` that does not take these arguments.
     """
 
     def __init__(
@@ -67,6 +69,8 @@ class AgentMapContext:
     ) -> None:
         self._providers = _providers(services or {}, database_session_factory, cache_service)
         self._base: AgentMapContext | None = None
+        _check_arguments("authenticate", authenticate, "(request)", 1)
+        _check_arguments("authorize", authorize, "(principal, operation, graph, execution=None)", 4)
         self.authenticate = authenticate
         self.authorize = authorize
         self.principal_key = principal_key
@@ -152,6 +156,19 @@ class AgentMapContext:
         if not isinstance(value, str):
             raise TypeError(f"The secret {name!r} is not a text but a {type(value).__name__}")
         return value
+
+
+def _check_arguments(name: str, function: Callable[..., Any] | None, wanted: str, count: int) -> None:
+    if function is None:
+        return
+    try:
+        signature = inspect.signature(function)
+    except ValueError:  # some built-in functions do not tell
+        return
+    try:
+        signature.bind(*range(count))
+    except TypeError:
+        raise TypeError(f"{name} is called with {wanted}, which {signature} does not take") from None
 
 
 def _providers(services: Mapping[str, Any], database: Any, cache: Any, label: str = "services") -> dict[str, Provider]:

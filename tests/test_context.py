@@ -521,3 +521,12 @@ def test_one_public_operation_may_be_given_as_a_text() -> None:
     """`public="health"` does not mean six letters."""
     assert AgentMapContext(public="health").public == {"health"}
     assert AgentMapContext(public=["health", "ready"]).public == {"health", "ready"}
+
+
+def test_who_is_asked_takes_the_arguments() -> None:
+    """A function that cannot be called as it will be is a TypeError at construction, with the arguments."""
+    with pytest.raises(TypeError, match=r"authorize is called with \(principal, operation, graph, execution=None\)"):
+        AgentMapContext(authorize=lambda principal, operation: True)
+    with pytest.raises(TypeError, match=r"authenticate is called with \(request\), which \(\) does not take"):
+        AgentMapContext(authenticate=lambda: "ada")
+    AgentMapContext(authorize=lambda *all_of_it: True, authenticate=dict)

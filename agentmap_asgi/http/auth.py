@@ -11,15 +11,22 @@ from starlette.responses import Response
 from ..context import AgentMapContext
 from ..errors import AmbiguousWorkflow, UnknownWorkflow
 from .exchange import Exchange
+from .keys import Keys, Scope
 from .problems import forbidden, unauthenticated
 
 
-async def authenticate(exchange: Exchange) -> Response | None:
+async def authenticate(exchange: Exchange, scope: Scope | None) -> Response | None:
     """Set the exchange's principal. A Response is the host's own answer; Refusal 401 when there is no principal.
 
-    A plain function is called in the event loop, so it must not block; give a coroutine function if it has to wait.
+    With API keys, the request must have one that allows `scope`, whoever else is asked; its name is the principal when
+    nobody else says who calls. A plain function is called in the event loop, so it must not block; give a coroutine
+    function if it has to wait.
     """
     context = exchange.calls.service.context
+    if exchange.calls.keys is not None:
+        name = key_name(exchange, exchange.calls.keys, scope)
+        if exchange.principal is None:
+            exchange.principal = name
     if context.authenticate is None:
         owner_of(exchange.principal, context)  # a principal of the host's own finding
         return None
@@ -33,6 +40,20 @@ async def authenticate(exchange: Exchange) -> Response | None:
     exchange.principal = found
     owner_of(found, context)
     return None
+
+
+def key_name(exchange: Exchange, keys: Keys, scope: Scope | None) -> str:
+    """The name of the API key that was sent. Raises Refusal: 401 without a valid one, 403 when it lacks the scope."""
+    sent = exchange.headers.get(b"x-api-key")
+    if sent is None:
+        kind, _, rest = exchange.headers.get(b"authorization", b"").partition(b" ")
+        sent = rest.strip() if kind.lower() == b"bearer" else b""
+    key = keys.find(sent)
+    if key is None or key.expired(exchange.calls.service.context.clock.time_ns()):
+        raise unauthenticated()
+    if scope is not None and scope not in key.scopes:
+        raise forbidden()
+    return key.name
 
 
 def owner_of(principal: Any, context: AgentMapContext) -> str | None:
@@ -52,12 +73,12 @@ def owner_of(principal: Any, context: AgentMapContext) -> str | None:
     )
 
 
-async def allowed(exchange: Exchange, verb: str, graph: str | None) -> bool:
-    """Whether the host's `authorize` lets the caller do this."""
+async def allowed(exchange: Exchange, verb: str, graph: str | None, execution: str | None = None) -> bool:
+    """Whether the host's `authorize` lets the caller do this to a workflow (its graph id), or to one execution."""
     ask = exchange.calls.service.context.authorize
     if ask is None:
         return True
-    answer = ask(exchange.principal, verb, graph)
+    answer = ask(exchange.principal, verb, graph, execution)
     if inspect.isawaitable(answer):
         answer = await answer
     return bool(answer)

@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from ..errors import AgentMapError
 from ..services.agentmap import AgentMapService, CallOptions, call_options
 from .deadlines import Deadlines
+from .keys import Keys
 from .problems import Refusal, refusal_of, refusal_of_http
 
 T = TypeVar("T")
@@ -26,6 +27,7 @@ class Calls:
     def __init__(self, service: AgentMapService) -> None:
         self.service = service
         self.config = service.config
+        self.keys = Keys(self.config.api_keys) if self.config.api_keys else None
         kind = type(service)
         self.formats = kind.format_execution_response is not AgentMapService.format_execution_response
         """The host shapes the answers itself."""

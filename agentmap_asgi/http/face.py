@@ -20,9 +20,14 @@ from .routes import Routes
 
 
 class Face(Calls):
-    """What the ASGI app and the FastAPI routes share. `guarded` says that the host guards the routes itself."""
+    """What the ASGI app and the FastAPI routes share.
 
-    def __init__(self, service: AgentMapService, *, docs: bool | None = None, guarded: bool = False) -> None:
+    `guarded` says that the host guards the routes itself, `named` that it also says who calls.
+    """
+
+    def __init__(
+        self, service: AgentMapService, *, docs: bool | None = None, guarded: bool = False, named: bool = False
+    ) -> None:
         super().__init__(service)
         wanted = self.config.enable_docs if docs is None else docs
         self.operations = tuple(row for row in OPERATIONS if wanted or not row.docs)
@@ -33,15 +38,26 @@ class Face(Calls):
             close = nearest(name, names)
             hint = f"; did you mean {close!r}?" if close else f"; they are {', '.join(names)}"
             raise ConfigError(f"public={name!r} is no operation{hint}")
-        if service.context.authenticate is None and not guarded:
-            if self.config.require_api_key:
-                raise ConfigError(
-                    "require_api_key=True, but nobody is asked who they are: give AgentMapContext(authenticate=...), "
-                    "or dependencies=[...] to include_agentmap_routes"
-                )
+        if self.keys is None and service.context.authenticate is None:
+            self._say_who_is_asked(guarded, named)
+
+    def _say_who_is_asked(self, guarded: bool, named: bool) -> None:
+        """Nothing here asks callers who they are: refuse that or say so, unless the host does."""
+        if not guarded and self.config.require_api_key:
+            raise ConfigError(
+                "require_api_key=True, and nobody is asked for a key: put the line that `agentmap-asgi keys new` "
+                "prints into api_keys (or the variable AGENTMAP_API_KEYS), or give AgentMapContext(authenticate=...), "
+                "or dependencies=[...] to include_agentmap_routes"
+            )
+        if not guarded:
             logger.warning(
-                "The workflows are open to every caller: give AgentMapContext(authenticate=...), or dependencies=[...] "
-                "to include_agentmap_routes"
+                "The workflows are open to every caller: give AgentMapContext(authenticate=...) or "
+                "AgentMapConfig(api_keys=...), or dependencies=[...] to include_agentmap_routes"
+            )
+        elif not named:
+            logger.warning(
+                "The dependencies guard the workflows but do not say who calls, so all callers that pass share their "
+                "executions: give principal=Depends(...) to include_agentmap_routes"
             )
 
     @cached_property
@@ -53,8 +69,10 @@ class Face(Calls):
         """The response to a request, whatever happens. `operation` may be the reason why there is none."""
         try:
             host_answer = None
-            if isinstance(operation, Refusal) or operation.name not in self.public:
-                host_answer = await authenticate(exchange)
+            if isinstance(operation, Refusal):
+                host_answer = await authenticate(exchange, None)
+            elif operation.name not in self.public:
+                host_answer = await authenticate(exchange, operation.scope)
             if host_answer is not None:
                 response = host_answer
             elif isinstance(operation, Refusal):

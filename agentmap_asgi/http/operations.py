@@ -12,10 +12,10 @@ from starlette.responses import Response
 
 from . import executing, reading, schemas
 from .exchange import Exchange
+from .keys import Scope
 from .tables import CSV_TYPE
 
 Handler = Callable[[Exchange], Awaitable[Response]]
-Scope = Literal["run", "read", "probe"]
 EXECUTE_PROBLEMS: Final = (400, 403, 404, 408, 409, 413, 415, 422, 503)
 READ_PROBLEMS: Final = (403, 404, 409)
 
@@ -38,7 +38,8 @@ class Operation:
     handler: Handler
     summary: str
     scope: Scope
-    """What a credential must allow for it: `run` starts executions, `read` looks, `probe` asks how the process is."""
+    """What a credential must allow for it: `run` starts executions, `read` looks, `probe` asks how the process is,
+    `admin` is for those who run it."""
     answer: type[BaseModel]
     body: type[BaseModel] | None = None
     files: tuple[str, ...] = ()

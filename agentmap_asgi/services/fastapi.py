@@ -65,7 +65,8 @@ def include_agentmap_routes(
         raise TypeError("Give either principal= or AgentMapContext(authenticate=...): both say who calls")
     docs = service.config.enable_docs if enable_docs is None else enable_docs
     outer = app.router if isinstance(app, FastAPI) else app
-    face = Face(service, docs=docs, guarded=bool(dependencies or principal or outer.dependencies))
+    guarded = bool(dependencies or principal or outer.dependencies)
+    face = Face(service, docs=docs, guarded=guarded, named=principal is not None)
     kind = type("OperationRoute", (_OperationRoute,), {"face": face})
     router = APIRouter(route_class=kind, lifespan=Lifespan(service))
     who = principal if isinstance(principal, Dependency) or principal is None else Depends(principal)

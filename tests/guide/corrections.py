@@ -232,7 +232,10 @@ CORRECTIONS: Final[Mapping[str, tuple[Correction, ...]]] = {
             + CONFIG
             + 'DATABASE_URL = "sqlite:///executions.db"\n',
             also=(
-                ("engine = create_engine(DATABASE_URL)\n", "engine = create_engine(DATABASE_URL)\nBase.metadata.create_all(engine)\n"),
+                (
+                    "engine = create_engine(DATABASE_URL)\n",
+                    "engine = create_engine(DATABASE_URL)\nBase.metadata.create_all(engine)\n",
+                ),
             ),
             fails=NameError,
             match="is not defined",
@@ -242,7 +245,12 @@ CORRECTIONS: Final[Mapping[str, tuple[Correction, ...]]] = {
             "`sessionmaker`, and close what it makes",
             old="DatabaseIntegratedAgentMapService(config, get_db)",
             new="DatabaseIntegratedAgentMapService(config, SessionLocal)",
-            also=(("            db.commit()\n            raise\n", "            db.commit()\n            raise\n        finally:\n            db.close()\n"),),
+            also=(
+                (
+                    "            db.commit()\n            raise\n",
+                    "            db.commit()\n            raise\n        finally:\n            db.close()\n",
+                ),
+            ),
             fails=AttributeError,
             match="'generator' object has no attribute 'add'",
         ),

@@ -19,6 +19,7 @@ import pytest
 
 import agentmap_asgi
 from agentmap_asgi.__main__ import main
+from agentmap_asgi.http.keys import new_key
 
 CSV = (
     "GraphName,Node,AgentType,Input_Fields,Output_Field,Prompt,Edge\n"
@@ -100,6 +101,39 @@ def test_a_server_without_authentication_is_for_this_machine(
     status, out, err = run(capsys, "serve", source, "--host", host)
     assert (status, out) == (2, "")
     assert "authenticate" in err
+
+
+def test_a_server_with_keys_is_for_everyone(source: Path) -> None:
+    """It may listen on any address, and the lines to try name the header."""
+    secret, key = new_key("ci", ["run", "read"])
+    server = Server(source, "--host", "0.0.0.0", env={"AGENTMAP_API_KEYS": key.line})
+    try:
+        assert "-H 'X-API-Key: KEY'" in server.welcome
+        base = server.base.replace("0.0.0.0", "127.0.0.1")
+        assert httpx.get(base + "/list").status_code == 401
+        assert httpx.get(base + "/list", headers={"x-api-key": secret}).status_code == 200
+        assert httpx.get(base + "/health", headers={"x-api-key": secret}).status_code == 403
+    finally:
+        errors = server.stop()
+    assert secret not in errors + server.welcome
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "message"),
+    [
+        ("AGENTMAP_REQUIRE_API_KEY", "true", "agentmap-asgi keys new"),
+        ("AGENTMAP_API_KEYS", "amk_pasted", "Line 1 of api_keys"),
+    ],
+)
+def test_a_server_whose_keys_are_wrong_does_not_start(variable: str, text: str, message: str, source: Path) -> None:
+    """A sentence, which does not repeat the key, and the status 2."""
+    command = [*COMMAND, "serve", str(source), "--port", "0"]
+    env = {**os.environ, variable: text}
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert message in ended.stderr
+    assert "amk_pasted" not in ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
 class Server:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import Depends, FastAPI, HTTPException
 from sqlalchemy.orm import Session
 from your_auth import PASSWORDS, User, get_current_user
-from your_database import Base, engine, get_db, get_db_session, SessionLocal
+from your_database import Base, SessionLocal, engine, get_db, get_db_session
 from your_models import Item
 from your_models import User as Person
 

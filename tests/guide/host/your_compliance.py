@@ -36,7 +36,8 @@ audit_log = AuditLog()
 
 def _mask(data: bytes, nonce: bytes) -> bytes:
     stream = b"".join(
-        hmac.digest(KEY, nonce + block.to_bytes(4, "big"), "sha256") for block, _ in zip(count(), data[::32], strict=False)
+        hmac.digest(KEY, nonce + block.to_bytes(4, "big"), "sha256")
+        for block, _ in zip(count(), data[::32], strict=False)
     )
     return bytes(a ^ b for a, b in zip(data, stream, strict=False))
 
