@@ -277,16 +277,16 @@ async def database(text: str) -> None:
     program = Program(text, "database")
     state = {"user_id": 7, "order_data": {"items": ["a"]}}
     async with AgentMapClient(program.app) as http:
-        over_http = await run(http, "/workflows/execute", "OrderProcessing", state)
         in_process = await program.agentmap_service.execute_workflow("OrderProcessing", state, {"user_id": 7})
+        over_http = await run(http, "/workflows/execute", "OrderProcessing", state)
         failed = await run(http, "/workflows/execute", "OrderProcessing", {"order_data": {"items": "no list"}})
         assert (await http.post("/workflows/execute", json={"graph_name": "Gone"})).status_code == 404
     with program.SessionLocal() as session:
         kept = session.query(program.WorkflowExecution).order_by(program.WorkflowExecution.id).all()
     assert [one.status for one in kept] == ["completed", "completed", "failed", "error"]
-    assert [one.user_id for one in kept] == [None, 7, None, None]
+    assert [one.user_id for one in kept] == [7, None, None, None]
     ids = [one.result.get("execution_id") for one in kept]
-    assert ids == [over_http["execution_id"], in_process["execution_id"], failed["execution_id"], None]
+    assert ids == [in_process["execution_id"], over_http["execution_id"], failed["execution_id"], None]
     assert all(one.completed_at >= one.started_at for one in kept)
     assert program.engine.pool.checkedout() == 0
 
