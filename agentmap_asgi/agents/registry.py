@@ -6,13 +6,14 @@ import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import copy
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar, overload
 
 from ..errors import ConfigError, nearest
 from ..execution.fields import Position
 from ..workflows.diagnostics import Finding
 from ..workflows.model import Node
 
+ThingT = TypeVar("ThingT", bound=Callable[..., Any])
 Mode = Literal["inline", "async", "thread"]
 """How an agent is called: in the walk itself (short, never blocking), awaited, or in a worker thread."""
 
@@ -172,31 +173,51 @@ class Registry:
         return Registry([*self, *(as_agent(name, thing) for name, thing in host.items())])
 
 
+@overload
+def agent(thing: ThingT, /) -> ThingT: ...
+@overload
 def agent(
     *,
+    name: str = "",
     services: Iterable[str] = (),
     expected_params: Iterable[str] = (),
     idempotent: bool = False,
     inline: bool = False,
     summary: str = "",
-) -> Callable[[Callable[[Call], Any]], Callable[[Call], Any]]:
-    """Declare what an agent function needs: `@agent(services=["database"])`.
+) -> Callable[[ThingT], ThingT]: ...
+def agent(
+    thing: Any = None,
+    /,
+    *,
+    name: str = "",
+    services: Iterable[str] = (),
+    expected_params: Iterable[str] = (),
+    idempotent: bool = False,
+    inline: bool = False,
+    summary: str = "",
+) -> Any:
+    """Mark a function or a class as an agent, and declare what it needs: `@agent`, `@agent(services=["database"])`.
 
+    `name` is what rows call it when it stands in the folder `custom_agents_path`; without one it is its own name.
     `services` are names of the context object's services. `inline` promises that a plain function returns at once and
     never blocks, so that it is called without a thread. `idempotent` says that it may run again after a crash.
     """
+    mark = {
+        "name": name,
+        "services": tuple(services),
+        "expected_params": tuple(expected_params),
+        "idempotent": idempotent,
+        "inline": inline,
+        "summary": summary,
+    }
 
-    def declare(function: Callable[[Call], Any]) -> Callable[[Call], Any]:
-        function.__agentmap__ = {  # type: ignore[attr-defined]  # a mark on the user's own function
-            "services": tuple(services),
-            "expected_params": tuple(expected_params),
-            "idempotent": idempotent,
-            "inline": inline,
-            "summary": summary,
-        }
-        return function
+    def declare(thing: Any) -> Any:
+        thing.__agentmap__ = mark
+        return thing
 
-    return declare
+    if isinstance(thing, str):
+        raise TypeError(f"@agent takes keywords: @agent(name={thing!r})")
+    return declare if thing is None else declare(thing)
 
 
 def as_agent(name: str, thing: Any) -> Agent:
@@ -242,6 +263,7 @@ def _from_object(name: str, thing: Any) -> Agent:
         for attribute in dir(thing)
         if attribute.startswith("configure_") and attribute.endswith("_service")
     }
+    declared: dict[str, Any] = getattr(thing, "__agentmap__", {})
     is_async = inspect.iscoroutinefunction(thing.process)
 
     def configured(call: Call) -> Any:
@@ -259,12 +281,12 @@ def _from_object(name: str, thing: Any) -> Agent:
 
     return Agent(
         name=name,
-        summary=_first_line(thing),
-        mode="async" if is_async else "thread",
+        summary=declared.get("summary") or _first_line(thing),
+        mode="async" if is_async else "inline" if declared.get("inline") else "thread",
         run=run_async if is_async else run_thread,
-        services=(*setters, *getattr(thing, "services", ())),
-        expected_params=tuple(getattr(thing, "expected_params", ())),
-        idempotent=bool(getattr(thing, "idempotent", False)),
+        services=tuple(dict.fromkeys((*setters, *declared.get("services", ()), *getattr(thing, "services", ())))),
+        expected_params=declared.get("expected_params") or tuple(getattr(thing, "expected_params", ())),
+        idempotent=bool(declared.get("idempotent") or getattr(thing, "idempotent", False)),
         state_prompt=False,
     )
 
