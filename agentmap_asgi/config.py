@@ -68,7 +68,8 @@ class AgentMapConfig:
     enable_docs: bool = _setting(True, "Serve `/openapi.json`.")
     enable_hot_reload: bool = _setting(False, "Read workflow files again when they change.")
     enable_metrics: bool = _setting(False, "Serve `/metrics`.")
-    enable_audit_logging: bool = _setting(False, "Write down who did what.")
+    enable_audit_logging: bool = _setting(False, "Write down who did what, and serve `/audit`.")
+    audit_path: str = _setting("agentmap_data/audit.jsonl", "The file that the audit log is appended to.")
     log_level: str | None = _setting(
         None, "The level of the logger `agentmap_asgi`: DEBUG, INFO, WARNING, ERROR or CRITICAL."
     )

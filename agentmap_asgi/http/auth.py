@@ -108,3 +108,20 @@ async def permit_plain(exchange: Exchange, verb: str) -> None:
     """Refuse what the caller may not do at all."""
     if not await allowed(exchange, verb, None):
         raise forbidden()
+
+
+def audited(exchange: Exchange) -> dict[str, Any]:
+    """What the audit log says of a request: who sent it from where, and what it was about."""
+    try:
+        who = owner_of(exchange.principal, exchange.calls.service.context)
+    except Exception:  # the host's principal_key; the answer to the request has said so already
+        who = None
+    traceparent = exchange.traceparent
+    return {
+        "workflow": exchange.workflow or "/".join(exchange.params.values()) or None,
+        "execution_id": exchange.execution_id,
+        "principal": who or exchange.said("principal"),
+        "client": exchange.client,
+        "request_id": exchange.request_id,
+        "trace_id": None if traceparent is None else traceparent[3:35],
+    }

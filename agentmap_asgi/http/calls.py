@@ -45,20 +45,35 @@ class Calls:
         raise NotImplementedError
 
     async def execute(
-        self, graph_name: str, state: dict[str, Any], context: dict[str, Any], execution_id: str | None
+        self,
+        graph_name: str,
+        state: dict[str, Any],
+        context: dict[str, Any],
+        execution_id: str | None,
+        client: str | None,
     ) -> dict[str, Any]:
         """Call the service's `execute_workflow`. What travels beside its three arguments goes through a ContextVar.
 
         An override runs in a task of ours, so that a host which cancels the request does not cancel it halfway; the
         base method takes care of that by itself.
         """
-        token = call_options.set(CallOptions(execution_id)) if execution_id is not None else None
+        token = None
+        if execution_id is not None or self.service.instruments.audit is not None:
+            token = call_options.set(CallOptions(execution_id, "http", client))
         try:
             call = self.service.execute_workflow(graph_name, state, context)
             return await (self.kept(call) if self._wrapped else call)
         finally:
             if token is not None:
                 call_options.reset(token)
+
+    async def batch(self, items: list[dict[str, Any]], client: str | None) -> list[Any]:
+        """Call the service's `batch_execute_workflows`, when the host has its own."""
+        token = call_options.set(CallOptions(None, "http", client))
+        try:
+            return await self.service.batch_execute_workflows(items)
+        finally:
+            call_options.reset(token)
 
     async def kept(self, work: Coroutine[Any, Any, T]) -> T:
         """Await `work` in a task that goes on when the caller is cancelled."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from random import getrandbits
 from typing import Any, Final
 from urllib.parse import parse_qs, quote
@@ -14,6 +16,10 @@ from .calls import Calls
 
 _SEGMENT_SAFE: Final = "-._~!$&'()*+,;=:@"
 _VISIBLE: Final = bytes(range(0x21, 0x7F))
+_NOTHING: Final[Mapping[str, Any]] = {}
+_TRACEPARENT: Final = re.compile(
+    r"(?P<version>[0-9a-f]{2})-(?P<trace>[0-9a-f]{32})-(?P<parent>[0-9a-f]{16})-[0-9a-f]{2}(?P<more>-[!-~]{0,200})?"
+)
 
 
 class Exchange:
@@ -21,6 +27,7 @@ class Exchange:
 
     __slots__ = (
         "calls",
+        "execution_id",
         "head",
         "headers",
         "host_params",
@@ -31,6 +38,7 @@ class Exchange:
         "request_id",
         "scope",
         "seen",
+        "workflow",
     )
 
     def __init__(
@@ -50,13 +58,48 @@ class Exchange:
         """Path parameters of the prefix."""
         self.principal: Any = None
         self.head: bool = scope["method"] == "HEAD"
+        self.workflow: str | None = None
+        """The workflow that was asked for, and the execution that came of it; for the audit log."""
+        self.execution_id: str | None = None
+        self.request_id = self._named_by_host() or self._named_by_client() or f"{getrandbits(128):032x}"
+
+    def said(self, name: str) -> str | None:
+        """A text that a middleware of the host has put into `request.state.workflow_context`."""
+        said = self.scope.get("state", _NOTHING).get("workflow_context")
+        text = said.get(name) if isinstance(said, Mapping) else None
+        return text if isinstance(text, str) else None
+
+    def _named_by_host(self) -> str | None:
+        """The id that the host gave the request, so that the answer, the run and the audit log have the same one."""
+        named = self.said("request_id")
+        return named if named is not None and named.isascii() and _visible(named.encode()) else None
+
+    def _named_by_client(self) -> str | None:
         given = self.headers.get(b"x-request-id", b"")
-        self.request_id = given.decode() if _visible(given) else f"{getrandbits(128):032x}"
+        return given.decode() if _visible(given) else None
 
     def header(self, name: bytes) -> str:
         """A header's value, empty when it was not sent. The name in lower case."""
         value = self.headers.get(name)
         return "" if value is None else value.decode("latin-1")
+
+    @property
+    def traceparent(self) -> str | None:
+        """The caller's place in a trace (W3C Trace Context); None when it sent none, or none that is well formed."""
+        given = self.headers.get(b"traceparent")
+        if given is None:
+            return None
+        text = given.decode("latin-1")
+        found = _TRACEPARENT.fullmatch(text)
+        if found is None or found["version"] == "ff" or (found["version"] == "00" and found["more"]):
+            return None
+        return text if found["trace"].strip("0") and found["parent"].strip("0") else None
+
+    @property
+    def client(self) -> str | None:
+        """The address the request came from."""
+        client = self.scope.get("client")
+        return str(client[0]) if client else None
 
     @property
     def request(self) -> Request:

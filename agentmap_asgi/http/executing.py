@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from ..errors import AgentMapError
 from ..execution.events import stamp
-from .auth import owner_of, permit
+from .auth import audited, owner_of, permit
 from .body import media_type, read_bytes, read_json
 from .exchange import Exchange
 from .problems import Refusal, invalid, invalid_field, problem
@@ -33,6 +33,7 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 async def execute(exchange: Exchange) -> Response:
     """`POST /execute`"""
     body = fitted(ExecuteBody, await read_json(exchange, exchange.calls.config))
+    exchange.workflow = body.graph_name
     return json_reply(await _run(exchange, body.graph_name, body, body.execution_id))
 
 
@@ -79,7 +80,8 @@ async def _run(exchange: Exchange, graph_name: str, body: StateBody, execution_i
     if exchange.calls.service.context.authorize is not None:
         await permit(exchange, "execute", graph_name)
     context = run_context(exchange, body.context)
-    found = await exchange.calls.execute(graph_name, body.state, context, execution_id)
+    found = await exchange.calls.execute(graph_name, body.state, context, execution_id, exchange.client)
+    exchange.execution_id = found.get("execution_id")
     return await _answer(exchange, graph_name, found, context)
 
 
@@ -111,8 +113,8 @@ def run_context(exchange: Exchange, given: Mapping[str, Any] | None) -> dict[str
         "request_id": exchange.request_id,
         "timestamp": stamp(host.clock.time_ns()),
     }
-    if b"traceparent" in exchange.headers:
-        ours["traceparent"] = exchange.header(b"traceparent")
+    if b"traceparent" in exchange.headers and (traceparent := exchange.traceparent) is not None:
+        ours["traceparent"] = traceparent
     said = exchange.scope.get("state", _NOTHING).get("workflow_context")
     if given is None and said is None and not exchange.host_params:
         return ours
@@ -147,7 +149,7 @@ async def _outcome(exchange: Exchange, index: int, item: Any) -> dict[str, Any]:
         body = fitted(BatchItem, item, f"/executions/{index}")
         return _accepted(index, await _run(exchange, body.graph_name, body))
     except Exception as exc:  # one item's error must not lose the others
-        return _refused(exchange, index, exc)
+        return _refused(exchange, index, item, exc)
 
 
 async def _outcomes_of_host(exchange: Exchange, items: list[Any]) -> list[dict[str, Any]]:
@@ -162,8 +164,8 @@ async def _outcomes_of_host(exchange: Exchange, items: list[Any]) -> list[dict[s
             context = run_context(exchange, body.context)
             given[index] = {"graph_name": body.graph_name, "initial_state": body.state, "context": context}
         except Exception as exc:  # as above
-            outcomes[index] = _refused(exchange, index, exc)
-    found = await exchange.calls.service.batch_execute_workflows(list(given.values())) if given else []
+            outcomes[index] = _refused(exchange, index, item, exc)
+    found = await exchange.calls.batch(list(given.values()), exchange.client) if given else []
     for (index, item), document in zip(given.items(), found, strict=True):
         try:
             if isinstance(document, Exception):
@@ -172,7 +174,7 @@ async def _outcomes_of_host(exchange: Exchange, items: list[Any]) -> list[dict[s
                 raise Refusal(422, document["error"]["code"], document["error"]["message"])
             outcomes[index] = _accepted(index, await _answer(exchange, item["graph_name"], document, item["context"]))
         except Exception as exc:  # as above
-            outcomes[index] = _refused(exchange, index, exc)
+            outcomes[index] = _refused(exchange, index, item, exc)
     return outcomes
 
 
@@ -180,11 +182,13 @@ def _accepted(index: int, document: dict[str, Any]) -> dict[str, Any]:
     return {"index": index, "status": "ok", "execution": document}
 
 
-def _refused(exchange: Exchange, index: int, exc: Exception) -> dict[str, Any]:
+def _refused(exchange: Exchange, index: int, item: Any, exc: Exception) -> dict[str, Any]:
     if isinstance(exc, Refusal | AgentMapError | HTTPException):
         refusal = exchange.calls.refusal(exc, exchange.request_id)
     else:
         refusal = exchange.calls.unexpected(exc, exchange.request_id)
+    facts = audited(exchange) | {"workflow": item.get("graph_name") if isinstance(item, dict) else None}
+    exchange.calls.service.instruments.refused("http", code=refusal.code, **facts)
     error = problem(refusal, exchange.instance, exchange.request_id)
     return {"index": index, "status": "refused", "error": error}
 

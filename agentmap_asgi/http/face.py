@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from ..errors import AgentMapError, ConfigError, nearest
 from ..services.agentmap import AgentMapService
-from .auth import authenticate
+from .auth import audited, authenticate
 from .calls import Calls, logger
 from .exchange import Exchange
 from .openapi import document
@@ -26,11 +26,25 @@ class Face(Calls):
     """
 
     def __init__(
-        self, service: AgentMapService, *, docs: bool | None = None, guarded: bool = False, named: bool = False
+        self,
+        service: AgentMapService,
+        *,
+        docs: bool | None = None,
+        audit: bool | None = None,
+        guarded: bool = False,
+        named: bool = False,
     ) -> None:
         super().__init__(service)
-        wanted = self.config.enable_docs if docs is None else docs
-        self.operations = tuple(row for row in OPERATIONS if wanted or not row.docs)
+        self._instruments = service.instruments
+        if audit:
+            self._instruments.open_audit()
+        served = {
+            "": True,
+            "docs": self.config.enable_docs if docs is None else docs,
+            "metrics": self._instruments.metrics is not None,
+            "audit": self._instruments.audit is not None and audit is not False,
+        }
+        self.operations = tuple(row for row in OPERATIONS if served[row.needs])
         self.routes = Routes(self.operations)
         self.public = service.context.public
         names = [row.name for row in OPERATIONS]
@@ -67,6 +81,7 @@ class Face(Calls):
 
     async def answer(self, exchange: Exchange, operation: Operation | Refusal) -> Response:
         """The response to a request, whatever happens. `operation` may be the reason why there is none."""
+        code: str | None = None
         try:
             host_answer = None
             if isinstance(operation, Refusal):
@@ -81,11 +96,16 @@ class Face(Calls):
                 response = await operation.handler(exchange)
         except (Refusal, AgentMapError, HTTPException) as exc:
             refusal = self.refusal(exc, exchange.request_id)
+            code = refusal.code
             response = problem_reply(refusal, exchange.instance, exchange.request_id)
         except Exception as exc:
             refusal = self.unexpected(exc, exchange.request_id)
+            code = refusal.code
             response = problem_reply(refusal, exchange.instance, exchange.request_id)
         response.raw_headers.append((b"x-request-id", exchange.request_id.encode()))
+        if self._instruments.on:
+            name = None if isinstance(operation, Refusal) else operation.name
+            self._instruments.answered(name, response.status_code, code=code, **audited(exchange))
         if exchange.head:
             response.body = b""
         return response

@@ -36,10 +36,12 @@ def document(operations: Iterable[Operation]) -> dict[str, Any]:
 def described(row: Operation) -> dict[str, Any]:
     """One operation. Its models are references into the document's components."""
     parameters = [path_parameter(name) for name in row.parameters]
-    for name, summary, choices in row.query:
-        schema: dict[str, Any] = {"type": "string"} | ({"enum": list(choices)} if choices else {})
+    for name, summary, choices, told in row.query:
+        schema: dict[str, Any] = dict(told or {"type": "string"}) | ({"enum": list(choices)} if choices else {})
         parameters.append({"name": name, "in": "query", "description": summary, "schema": schema})
-    content = {"application/json": {"schema": _ref(row.answer)}} | dict.fromkeys(row.texts, TEXT)
+    content: dict[str, Any] = dict.fromkeys(row.texts, TEXT)
+    if row.answer is not None:
+        content = {"application/json": {"schema": _ref(row.answer)}} | content
     if row.name.startswith("schema"):
         content = {"application/schema+json": content["application/json"]}
     found: dict[str, Any] = {
@@ -83,7 +85,8 @@ def _components(rows: Iterable[Operation]) -> dict[str, Any]:
     """The schemas of all models that the rows name."""
     models: dict[type[BaseModel], JsonSchemaMode] = {schemas.Problem: "serialization"}
     for row in rows:
-        models[row.answer] = "serialization"
+        if row.answer is not None:
+            models[row.answer] = "serialization"
         if row.body is not None:
             models[row.body] = "validation"
     _, found = models_json_schema(sorted(models.items(), key=lambda item: item[0].__name__), ref_template=REF)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from pydantic import BaseModel
 from starlette.responses import Response
 
-from . import executing, reading, schemas
+from . import executing, operating, reading, schemas
 from .exchange import Exchange
 from .keys import Scope
 from .tables import CSV_TYPE
@@ -26,6 +26,8 @@ class Query(NamedTuple):
     name: str
     summary: str
     choices: tuple[str, ...] = ()
+    schema: Mapping[str, Any] | None = None
+    """Its JSON Schema, when it is not any text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +42,8 @@ class Operation:
     scope: Scope
     """What a credential must allow for it: `run` starts executions, `read` looks, `probe` asks how the process is,
     `admin` is for those who run it."""
-    answer: type[BaseModel]
+    answer: type[BaseModel] | None
+    """None when there are only texts."""
     body: type[BaseModel] | None = None
     files: tuple[str, ...] = ()
     """Content types of a body that is a file."""
@@ -48,8 +51,8 @@ class Operation:
     texts: tuple[str, ...] = ()
     """Further content types of the answer."""
     problems: tuple[int, ...] = ()
-    docs: bool = False
-    """Served only with `enable_docs`."""
+    needs: Literal["", "docs", "metrics", "audit"] = ""
+    """What has to be enabled for it to be served."""
 
     @property
     def parameters(self) -> tuple[str, ...]:
@@ -156,6 +159,45 @@ OPERATIONS: Final = (
         answer=schemas.Readiness,
     ),
     Operation(
+        method="POST",
+        path="/reload",
+        name="reload",
+        handler=operating.reload,
+        summary="Read the workflow files again, now",
+        scope="admin",
+        answer=schemas.Reloaded,
+        problems=(403,),
+    ),
+    Operation(
+        method="GET",
+        path="/metrics",
+        name="metrics",
+        handler=operating.metrics,
+        summary="Numbers for Prometheus",
+        scope="probe",
+        answer=None,
+        texts=(operating.METRICS,),
+        problems=(403,),
+        needs="metrics",
+    ),
+    Operation(
+        method="GET",
+        path="/audit",
+        name="audit",
+        handler=operating.audit,
+        summary="Who did what, the newest first",
+        scope="admin",
+        query=(
+            Query("limit", "How many lines; 100 when not given", schema=operating.LIMIT),
+            Query("since", "Only lines from this time on (RFC 3339)", schema=operating.TIME),
+            Query("workflow", "Only lines about this workflow: its id, or its name alone"),
+            Query("principal", "Only lines about this caller"),
+        ),
+        answer=schemas.AuditLog,
+        problems=(403, 422),
+        needs="audit",
+    ),
+    Operation(
         method="GET",
         path="/openapi.json",
         name="openapi",
@@ -163,7 +205,7 @@ OPERATIONS: Final = (
         summary="This description, for programs",
         scope="read",
         answer=schemas.OpenAPI,
-        docs=True,
+        needs="docs",
     ),
     Operation(
         method="GET",

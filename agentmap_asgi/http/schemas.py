@@ -178,6 +178,25 @@ class Readiness(Answer):
     ready: bool
 
 
+class Reloaded(Answer):
+    """What reading the files again has changed, by graph id."""
+
+    changed: list[str]
+    added: list[str]
+    removed: list[str]
+    unchanged: int
+    stale: list[str] = Field(description="Served as they were before, because their files have errors now.")
+    pending: list[str] = Field(description="Files that were being written, and are taken the next time.")
+    diagnostics: list[State] = Field(description="Every error there is now.")
+
+
+class AuditLog(Answer):
+    """Lines of the audit log, the newest first."""
+
+    entries: list[State]
+    complete: bool = Field(description="Whether all that fit are here: neither `limit` nor the reading ended first.")
+
+
 class OpenAPI(Answer):
     """An OpenAPI document."""
 

@@ -38,8 +38,12 @@ from ..stores.memory import MemoryStore
 from ..workflows import checks, drawing
 from ..workflows.catalogue import Catalogue, Changes
 from ..workflows.loader import Loaded, read_workflows
-from ..workflows.model import Node, Workflow
+from ..workflows.model import Workflow
 from ..workflows.paths import check_paths
+from ..workflows.watcher import Watcher
+from .audit import owner
+from .inputs import validated
+from .instruments import Instruments
 
 logger = logging.getLogger("agentmap_asgi")
 
@@ -48,6 +52,10 @@ class CallOptions(NamedTuple):
     """What travels beside a call of `execute_workflow`, from the HTTP handlers to the base method."""
 
     execution_id: str | None = None
+    door: str = "python"
+    """Through which way the call came in: `python` or `http`."""
+    client: str | None = None
+    """The address it came from."""
 
 
 call_options: ContextVar[CallOptions | None] = ContextVar("call_options", default=None)
@@ -87,6 +95,8 @@ class AgentMapService:
         )
         self.catalogue.load()
         self.executions = MemoryStore(self.config.max_kept)
+        self.instruments = Instruments(self.config, self.context)
+        self._watcher: Watcher | None = None
         self._plans: dict[Workflow, Plan] = {}
         self._schemas: WeakKeyDictionary[Workflow, dict[str, Any]] = WeakKeyDictionary()
         self._counts: dict[str, dict[str, int]] = {}
@@ -106,6 +116,19 @@ class AgentMapService:
         WorkflowInvalid, InputInvalid, Overloaded or ShuttingDown when nothing was started. Cancelling the call does not
         end the execution.
         """
+        try:
+            return await self._execute(graph_name, initial_state, context)
+        except RequestRefused as exc:
+            options = call_options.get()
+            if options is None or options.door == "python":
+                told: Mapping[str, Any] = context if isinstance(context, Mapping) else {}
+                who, request_id = owner(told), told.get("request_id")
+                self.instruments.refused("python", exc.code, workflow=graph_name, principal=who, request_id=request_id)
+            raise
+
+    async def _execute(
+        self, graph_name: str, initial_state: dict[str, Any], context: Mapping[str, Any] | None
+    ) -> dict[str, Any]:
         runtime = self._runtime()
         runtime.admit()
         workflow = self._healthy(graph_name)
@@ -126,6 +149,9 @@ class AgentMapService:
             on_end=self._after if self._overrides("post_workflow_execution") else None,
         )
         self.executions.add(run)
+        if self.instruments.audit is not None:
+            door, client = ("python", None) if options is None else (options.door, options.client)
+            self.instruments.started(run, values, door, client)
         runtime.submit(run)
         if not run.settled:
             await run.wait()
@@ -198,7 +224,9 @@ class AgentMapService:
                 written.setdefault(field, []).append(node.name)
         return {
             **self._summary(workflow),
-            "nodes": [_node(workflow.nodes[node["id"]]) for node in drawn["nodes"] if not node["missing"]],
+            "nodes": [
+                drawing.node_to_dict(workflow.nodes[node["id"]]) for node in drawn["nodes"] if not node["missing"]
+            ],
             "edges": drawn["edges"],
             "input_schema": self._schema(workflow),
             "output_schema": {
@@ -273,17 +301,29 @@ class AgentMapService:
         changes = self.catalogue.reload()
         for replaced in set(self._plans).difference(self.catalogue.workflows):
             self._plans.pop(replaced, None)
-        if changes.changed or changes.added or changes.removed:
-            logger.info(
-                "Workflow files were read again: %d workflows changed, %d added, %d removed",
-                len(changes.changed), len(changes.added), len(changes.removed),
-            )  # fmt: skip
+        self.instruments.reloaded(changes)
         for workflow in self.catalogue.workflows:
             found = next((one for one in self.catalogue.diagnostics(workflow) if one.severity == "error"), None)
             if found is not None and workflow not in (known if workflow.broken else before):
                 result = "cannot be started" if workflow.broken else "is served as it was before"
                 logger.warning("The workflow %s %s: %s", workflow.graph_id, result, found)
         return changes
+
+    def metrics(self) -> tuple[bytes, str]:
+        """The numbers of this process as Prometheus reads them, and their content type.
+
+        Raises ConfigError without `enable_metrics`.
+        """
+        if self.instruments.metrics is None:
+            raise ConfigError("The metrics are off; give AgentMapConfig(enable_metrics=True)")
+        runtimes = list(self._runtimes.values())
+        now = {
+            "running": sum(len(runtime.running) for runtime in runtimes),
+            "queued": sum(runtime.queued for runtime in runtimes),
+            "threads": sum(runtime.threads.in_use for runtime in runtimes),
+        }
+        statuses = [self._status(workflow) for workflow in self.catalogue.workflows]
+        return self.instruments.metrics.text(now, {name: statuses.count(name) for name in ("ok", "stale", "broken")})
 
     # For tests.
 
@@ -326,6 +366,9 @@ class AgentMapService:
         if runtime is not None:
             await runtime.aclose()
             self._runtimes.pop(runtime.loop, None)
+        if self._watcher is not None and all(loop.is_closed() for loop in self._runtimes):
+            watcher, self._watcher = self._watcher, None
+            await to_thread.run_sync(watcher.close)
 
     def _runtime(self) -> Runtime:
         loop = asyncio.get_running_loop()
@@ -334,12 +377,15 @@ class AgentMapService:
             for closed in [other for other in self._runtimes if other.is_closed()]:
                 self._runtimes.pop(closed).abandon()
             runtime = self._runtimes[loop] = Runtime(self.config, self.context, self._count)
+            if self.config.enable_hot_reload and self._watcher is None:
+                self._watcher = Watcher(self.catalogue, self._reload)
         return runtime
 
     def _count(self, run: Run) -> None:
         self.executions.finish(run)
         counts = self._counts.setdefault(run.plan.workflow.graph_id, {})
         counts[run.status] = counts.get(run.status, 0) + 1
+        self.instruments.ended(run, self.catalogue.has)
 
     async def _after(self, run: Run) -> None:
         await self.post_workflow_execution(run.plan.workflow.name, document(run), dict(run.context))
@@ -403,7 +449,7 @@ class AgentMapService:
             raise InputInvalid(exc.message, pointer="/initial_state") from None
         declared = self.context.input_schemas.get(workflow.name)
         if declared is not None:
-            return values | _validated(declared, values)
+            return values | validated(declared, values)
         if self.config.strict_inputs:
             missing = [name for name in self._schema(workflow)["required"] if name not in values]
             if missing:
@@ -434,7 +480,6 @@ class AgentMapService:
     def _summary(self, workflow: Workflow) -> dict[str, Any]:
         found = self.catalogue.diagnostics(workflow)
         severities = [one.severity for one in found]
-        stale = self.catalogue.stale(workflow)
         entry = workflow.nodes.get(workflow.entry or "")
         return {
             "name": workflow.name,
@@ -445,47 +490,17 @@ class AgentMapService:
             "node_count": len(workflow.nodes),
             "entry_point": workflow.entry,
             "version": workflow.version,
-            "status": "broken" if workflow.broken else "stale" if stale else "ok",
+            "status": self._status(workflow),
             "problems": {kind: severities.count(kind) for kind in ("error", "warning", "info")},
             "diagnostics": [one.to_dict() for one in found if one.severity == "error"],
             "statistics": {"executions": dict(self._counts.get(workflow.graph_id, {}))},
         }
+
+    def _status(self, workflow: Workflow) -> str:
+        return "broken" if workflow.broken else "stale" if self.catalogue.stale(workflow) else "ok"
 
     def _execution(self, execution_id: str) -> Run:
         run = self.executions.find(execution_id)
         if run is None:
             raise UnknownExecution()
         return run
-
-
-def _node(node: Node) -> dict[str, Any]:
-    return {
-        "name": node.name,
-        "agent_type": node.agent_type,
-        "description": node.description,
-        "prompt": node.prompt,
-        "input_fields": [field.source for field in node.inputs],
-        "output_fields": list(node.outputs),
-        "row": node.row,
-    }
-
-
-def _validated(model: Any, values: dict[str, Any]) -> dict[str, Any]:
-    """What a pydantic model makes of the initial state. Raises InputInvalid with a pointer for each place."""
-    from pydantic import ValidationError
-
-    try:
-        dumped: dict[str, Any] = model.model_validate(values).model_dump(mode="json")
-    except ValidationError as exc:
-        raise InputInvalid(
-            "initial_state does not fit the workflow's input schema",
-            errors=[
-                {
-                    "pointer": "/" + "/".join(["initial_state", *map(str, error["loc"])]),
-                    "code": error["type"],
-                    "message": error["msg"],
-                }
-                for error in exc.errors(include_url=False, include_input=False, include_context=False)
-            ],
-        ) from None
-    return dumped

@@ -21,7 +21,6 @@ from starlette.types import Receive, Scope, Send
 from ..app import the_service
 from ..config import AgentMapConfig
 from ..context import AgentMapContext
-from ..errors import ConfigError
 from ..http.exchange import Exchange
 from ..http.face import Face
 from ..http.lifespan import Lifespan
@@ -54,19 +53,18 @@ def include_agentmap_routes(
 
     `dependencies` guard every route. `principal` is a dependency whose value is who calls; None is refused with 401.
     `enable_docs=False` keeps the routes out of the host's OpenAPI document. Operations that the context object calls
-    `public` get neither. Gives the service.
+    `public` get neither. `enable_audit_logging=True` keeps the audit log also when the setting does not say so;
+    False leaves out `GET /audit`. Gives the service.
 
     Raises TypeError when `service` comes with csv_file, config or context, or when the principal has two sources.
     """
     service = the_service(service, source=csv_file, config=config, context=context)
-    if enable_audit_logging:
-        raise ConfigError("enable_audit_logging=True is not available; leave it out and log in the service's hooks")
     if principal is not None and service.context.authenticate is not None:
         raise TypeError("Give either principal= or AgentMapContext(authenticate=...): both say who calls")
     docs = service.config.enable_docs if enable_docs is None else enable_docs
     outer = app.router if isinstance(app, FastAPI) else app
     guarded = bool(dependencies or principal or outer.dependencies)
-    face = Face(service, docs=docs, guarded=guarded, named=principal is not None)
+    face = Face(service, docs=docs, audit=enable_audit_logging, guarded=guarded, named=principal is not None)
     kind = type("OperationRoute", (_OperationRoute,), {"face": face})
     router = APIRouter(route_class=kind, lifespan=Lifespan(service))
     who = principal if isinstance(principal, Dependency) or principal is None else Depends(principal)

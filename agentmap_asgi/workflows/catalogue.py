@@ -184,6 +184,10 @@ class Catalogue:
         """Whether a workflow is served as it was before, because what its file says now has errors."""
         return not workflow.broken and _wrong(self.diagnostics(workflow))
 
+    def has(self, workflow: Workflow) -> bool:
+        """Whether there is still a workflow of this id, in this or another version."""
+        return f"{workflow.stem}::{workflow.name}" in self._shelf.names
+
     def serves(self, workflow: Workflow) -> bool:
         """Whether this version of a workflow is the one that new executions get."""
         return workflow in self._shelf.members

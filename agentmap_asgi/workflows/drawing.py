@@ -165,3 +165,16 @@ def _mermaid(text: str) -> str:
 def _dot(text: str) -> str:
     shown = " ".join(text.split())
     return "".join(c for c in shown if c.isprintable()).replace("\\", "\\\\").replace('"', '\\"')
+
+
+def node_to_dict(node: Node) -> dict[str, Any]:
+    """A node as plain JSON values, for people who look at a workflow."""
+    return {
+        "name": node.name,
+        "agent_type": node.agent_type,
+        "description": node.description,
+        "prompt": node.prompt,
+        "input_fields": [field.source for field in node.inputs],
+        "output_fields": list(node.outputs),
+        "row": node.row,
+    }

@@ -23,6 +23,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from agentmap_asgi import AgentMapConfig
+from agentmap_asgi.http.keys import new_key
 from agentmap_asgi.testing import AgentMapClient
 
 ADA: Final = {"Authorization": "Bearer ada-token"}
@@ -122,8 +123,10 @@ async def shared_services(text: str) -> None:
 async def middleware(text: str) -> None:
     program = Program(text, "middleware")
     lines: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
+    program.logger.handlers = [handler]
     program.logger.setLevel(logging.INFO)
-    program.logger.addFilter(lambda record: bool(lines.append(record.getMessage())))
 
     @program.app.get("/own")  # type: ignore[untyped-decorator]  # a program that mypy does not see
     async def own() -> None:
@@ -245,6 +248,8 @@ async def healthcare(text: str) -> None:
 
 
 async def environments(text: str) -> None:
+    secret, key = new_key("host", ["run", "read"])
+    os.environ["AGENTMAP_API_KEYS"] = key.line
     found = {}
     for name in ("development", "staging", "production", "elsewhere"):
         os.environ["ENVIRONMENT"] = name
@@ -260,7 +265,7 @@ async def environments(text: str) -> None:
             answer = await http.post("/workflows/execute", json=body)
             if name == "production":
                 assert answer.status_code == 401
-                headers = {"X-API-Key": os.environ["THE_KEY"]}
+                headers = {"X-API-Key": secret}
                 answer = await http.post("/workflows/execute", json=body, headers=headers)
             assert answer.json()["success"] is True, answer.text
             shown = (await http.get("/openapi.json")).json()["paths"]

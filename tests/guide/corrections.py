@@ -30,11 +30,11 @@ CORRECTIONS: Final[Mapping[str, tuple[Correction, ...]]] = {
             new="from your_redis import CacheService, NotificationService, create_redis_client\n"
             "from your_database import create_db_pool\nfrom your_models import UserService\n"
             "from your_analytics import AnalyticsService\n",
-            fails=NameError,
-            match="is not defined",
+            fails=RuntimeError,
+            match="name 'create_db_pool' is not defined",
         ),
         Correction(
-            wrong="`@app.on_event` is deprecated (Starlette has removed it), and nothing closes what was opened: "
+            wrong="`@app.on_event` is deprecated (Starlette has removed it, FastAPI warns), and nothing closes what was opened: "
             "use a lifespan",
             old='app = FastAPI()\n\n# Your existing services\n@app.on_event("startup")\nasync def startup_event():\n'
             "    # Initialize your services\n"

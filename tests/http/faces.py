@@ -71,13 +71,20 @@ def host_context(**more: Any) -> AgentMapContext:
     return AgentMapContext(agents=agents, **more)
 
 
+def everything(folder: Path) -> AgentMapConfig:
+    """Settings that serve all operations. Hidden folders hold no workflows, so the audit log may lie among them."""
+    hidden = (folder if folder.is_dir() else folder.parent) / ".audit"
+    return AgentMapConfig(enable_metrics=True, enable_audit_logging=True, audit_path=str(hidden / "audit.jsonl"))
+
+
 async def service_of(
     folder: Path,
     config: AgentMapConfig | None = None,
     kind: type[AgentMapService] = AgentMapService,
     **context: Any,
 ) -> AgentMapService:
-    """A service made in a thread, because it reads files."""
+    """A service made in a thread, because it reads files. Without a config everything is enabled."""
+    config = config or everything(folder)
     make = partial(kind, config, context=host_context(**context), source=folder)
     return await to_thread.run_sync(make)
 
@@ -204,6 +211,9 @@ ASKED: Mapping[str, Asked] = {
     "validate": Asked("/validate", content=b"GraphName,Node\nA,B\n", headers={"content-type": "text/csv"}),
     "health": Asked("/health"),
     "ready": Asked("/ready"),
+    "reload": Asked("/reload"),
+    "metrics": Asked("/metrics"),
+    "audit": Asked("/audit"),
     "openapi": Asked("/openapi.json"),
     "graph_by_id": Asked("/workflows/greetings::Hello/graph"),
     "schema_by_id": Asked("/workflows/greetings/Hello/schema"),

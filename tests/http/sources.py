@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from faces import FILES, host_context
+from faces import FILES, everything, host_context
 
 from agentmap_asgi import AgentMapService
 
@@ -21,4 +21,4 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def service(folder: Path) -> AgentMapService:
-    return AgentMapService(context=host_context(), source=folder)
+    return AgentMapService(everything(folder), context=host_context(), source=folder)

@@ -14,7 +14,6 @@ from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Request
 from fastapi.security import APIKeyHeader
 
 from agentmap_asgi import AgentMapConfig, AgentMapService, include_agentmap_routes
-from agentmap_asgi.errors import ConfigError
 from agentmap_asgi.services import fastapi as door
 
 pytest_plugins = ("sources",)
@@ -216,13 +215,11 @@ async def test_the_hosts_routes_stay_the_hosts(service: AgentMapService) -> None
 
 
 def test_contradictions_are_refused(folder: Path) -> None:
-    """Two sources of the principal, and what is not available."""
+    """Two sources of the principal."""
     with pytest.raises(TypeError, match="principal="):
         include_agentmap_routes(
             FastAPI(), csv_file=folder, context=host_context(authenticate=lambda request: "ada"), principal=current_user
         )
-    with pytest.raises(ConfigError, match="enable_audit_logging"):
-        include_agentmap_routes(FastAPI(), csv_file=folder, context=host_context(), enable_audit_logging=True)
 
 
 def test_a_service_is_made_from_arguments_or_settings(folder: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import schemathesis
-from faces import WAYS, Way, client, host_context, service_of
+from faces import WAYS, Way, client, everything, host_context, service_of
 from fastapi import FastAPI
 from hypothesis import HealthCheck, given, settings
 from hypothesis.errors import Unsatisfiable
@@ -63,7 +63,8 @@ def described(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The document as schemathesis reads it, calling the app in process."""
     source = tmp_path_factory.mktemp("described") / "hello.csv"
     source.write_text(SOURCE)
-    return schemathesis.openapi.from_asgi("/openapi.json", AgentMapApp(source, context=host_context()))
+    app = AgentMapApp(source, config=everything(source), context=host_context())
+    return schemathesis.openapi.from_asgi("/openapi.json", app)
 
 
 @pytest.mark.parametrize("mode", list(GenerationMode), ids=lambda mode: mode.value)

@@ -1,0 +1,72 @@
+"""The operations for those who run the service: reading the files again, numbers, the audit log."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from anyio import to_thread
+from starlette.responses import Response
+
+from ..errors import ConfigError
+from .auth import permit_plain
+from .exchange import Exchange
+from .executing import filtered
+from .problems import invalid_field
+from .replies import Reply, json_reply
+
+METRICS: Final = "text/plain"
+MOST_LINES: Final = 1_000
+LIMIT: Final = {"type": "integer", "minimum": 1, "maximum": MOST_LINES}
+TIME: Final = {"type": "string", "format": "date-time"}
+
+
+async def reload(exchange: Exchange) -> Response:
+    """`POST /reload`"""
+    await permit_plain(exchange, "reload")
+    return json_reply(await filtered(exchange, await exchange.calls.service.reload()))
+
+
+async def metrics(exchange: Exchange) -> Response:
+    """`GET /metrics`"""
+    await permit_plain(exchange, "metrics")
+    body, kind = exchange.calls.service.metrics()
+    return Reply(body, 200, kind.encode("latin-1"), {"Cache-Control": "no-store"})
+
+
+async def audit(exchange: Exchange) -> Response:
+    """`GET /audit`"""
+    await permit_plain(exchange, "audit")
+    log = exchange.calls.service.instruments.audit
+    if log is None:
+        raise ConfigError("The audit log is off; give AgentMapConfig(enable_audit_logging=True)")
+    limit, since = _limit(exchange.query("limit")), _since(exchange.query("since"))
+    workflow, principal = exchange.query("workflow"), exchange.query("principal")
+
+    def read() -> tuple[list[dict[str, Any]], bool]:
+        return log.newest(limit, since=since, workflow=workflow, principal=principal)
+
+    entries, complete = await to_thread.run_sync(read)
+    found = await filtered(exchange, {"entries": entries, "complete": complete})
+    return json_reply(found, headers={"Cache-Control": "no-store"})
+
+
+def _limit(text: str | None) -> int:
+    if text is None:
+        return 100
+    if not text.isascii() or not text.isdigit() or len(text) > 9 or not 1 <= int(text) <= MOST_LINES:
+        raise invalid_field("", "limit", f"limit is a whole number from 1 to {MOST_LINES}")
+    return int(text)
+
+
+def _since(text: str | None) -> str:
+    """The time as the lines of the log have it."""
+    if text is None:
+        return ""
+    try:
+        at = datetime.fromisoformat(text)
+        if at.tzinfo is None:
+            raise ValueError(text)
+        return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    except (ValueError, OverflowError):
+        raise invalid_field("", "since", "since is a time with its zone, like 2026-01-31T12:00:00Z") from None
