@@ -41,4 +41,4 @@ def get_db() -> Iterator[Session]:
 def rows(table: Any) -> list[Any]:
     """Everything in a table, for those who look at it afterwards."""
     with SessionLocal() as session:
-        return session.query(table).all()
+        return list(session.query(table))
