@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import ipaddress
 import json
+import logging
 import shlex
 import socket
 import sys
@@ -36,12 +37,12 @@ def main(argv: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="agentmap-asgi",
-        description="Workflows written as CSV rows. Settings come from AGENTMAP_* variables.",
+        description="Workflows written as CSV rows. Settings come from a file (--config) and AGENTMAP_* variables.",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     serve = commands.add_parser("serve", help="serve workflows over HTTP")
-    _source(serve)
+    _source(serve, optional=True)
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
     serve.add_argument("--port", type=int, default=8000, help="port to listen on; 0 takes a free one (%(default)s)")
     serve.add_argument("--root-path", default="", help="the prefix a proxy serves this under, like /workflows")
@@ -58,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     run.set_defaults(command=_run)
 
     check = commands.add_parser("check", help="report everything that is wrong with workflow files")
-    _source(check)
+    _source(check, optional=True)
     check.add_argument("--json", action="store_true", help="one JSON object a line")
     check.set_defaults(command=_check)
 
@@ -80,19 +81,22 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _source(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", metavar="SOURCE", help="a CSV file, or a folder of them")
+def _source(parser: argparse.ArgumentParser, *, optional: bool = False) -> None:
+    what = "a CSV file, or a folder of them" + (" (the setting csv_path)" if optional else "")
+    parser.add_argument("source", metavar="SOURCE", nargs="?" if optional else None, help=what)
+    parser.add_argument("--config", metavar="FILE", help="a TOML file with settings; AGENTMAP_* variables win over it")
 
 
 def _graph(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("graph", metavar="GRAPH", help="the workflow's name, or file::Name")
 
 
-def _service(source: str) -> AgentMapService:
+def _service(arguments: argparse.Namespace) -> AgentMapService:
+    """Arguments win over variables, and these over the file."""
     from .config import AgentMapConfig
     from .services.agentmap import AgentMapService
 
-    return AgentMapService(AgentMapConfig.from_env(), source=source)
+    return AgentMapService(AgentMapConfig.from_env(file=arguments.config), source=arguments.source)
 
 
 def _new_key(arguments: argparse.Namespace) -> int:
@@ -118,7 +122,7 @@ def _run(arguments: argparse.Namespace) -> int:
     state = _state(arguments)
     if state is None:
         return 2
-    service = _service(arguments.source)
+    service = _service(arguments)
 
     async def run() -> dict[str, Any]:
         try:
@@ -152,7 +156,7 @@ def _state(arguments: argparse.Namespace) -> dict[str, Any] | None:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    catalogue = _service(arguments.source).catalogue
+    catalogue = _service(arguments).catalogue
     found = catalogue.findings
     for diagnostic in found:
         print(json.dumps(diagnostic.to_dict(), ensure_ascii=False) if arguments.json else diagnostic)
@@ -165,14 +169,14 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _draw(arguments: argparse.Namespace) -> int:
-    drawing = _service(arguments.source).draw_workflow(arguments.graph, arguments.format)
+    drawing = _service(arguments).draw_workflow(arguments.graph, arguments.format)
     text = drawing if isinstance(drawing, str) else json.dumps(drawing, ensure_ascii=False, indent=2)
     print(text.rstrip("\n"))
     return 0
 
 
 def _serve(arguments: argparse.Namespace) -> int:
-    service = _service(arguments.source)
+    service = _service(arguments)
     if not _loopback(arguments.host) and not service.config.api_keys:
         print(
             f"Refusing to listen on {arguments.host}: this server asks nobody who they are, so it answers this machine "
@@ -185,6 +189,8 @@ def _serve(arguments: argparse.Namespace) -> int:
 
     from .app import AgentMapApp
 
+    if service.config.log_level is not None:
+        logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     app = AgentMapApp(service=service)
     family = socket.AF_INET6 if ":" in arguments.host else socket.AF_INET
     try:

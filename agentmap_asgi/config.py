@@ -15,8 +15,9 @@ LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _TEXTS: Final = Sequence[str]
 
 
-def _setting(default: Any, text: str, *, least: int = 0, secret: bool = False) -> Any:
-    return field(default=default, repr=not secret, metadata={"help": text, "least": least, "secret": secret})
+def _setting(default: Any, text: str, *, least: int = 0, path: bool = False, secret: bool = False) -> Any:
+    """`path` is a path, which a settings file gives from its own folder; `secret` is not shown in the config's text."""
+    return field(default=default, repr=not secret, metadata={"help": text, "least": least, "path": path})
 
 
 def _live(text: str) -> Any:
@@ -32,9 +33,13 @@ class AgentMapConfig:
     The last three are live objects, which mean the same as in `AgentMapContext`; a service hands them on to it.
     """
 
-    csv_path: str | None = _setting(None, "The workflow file, or the folder of workflow files (read recursively).")
-    custom_agents_path: str | None = _setting(None, "The folder of Python files that hold your own agents.")
-    prompts_path: str | None = _setting(None, "The folder that `prompt:name` and `file:name` in a Prompt read from.")
+    csv_path: str | None = _setting(
+        None, "The workflow file, or the folder of workflow files (read recursively).", path=True
+    )
+    custom_agents_path: str | None = _setting(None, "The folder of Python files that hold your own agents.", path=True)
+    prompts_path: str | None = _setting(
+        None, "The folder that `prompt:name` and `file:name` in a Prompt read from.", path=True
+    )
     storage_url: str = _setting("memory://", "Where executions are kept.")
     strict_inputs: bool = _setting(
         False, "Refuse an execution whose initial state lacks a field that the workflow reads before it writes it."
@@ -120,22 +125,16 @@ class AgentMapConfig:
             )
 
     @classmethod
-    def from_env(cls, environ: Mapping[str, str] | None = None, **settings: Any) -> AgentMapConfig:
-        """Settings from `AGENTMAP_*` variables; keyword arguments win. Raises ConfigError naming a bad variable."""
-        environ = os.environ if environ is None else environ
-        hints = get_type_hints(cls)
-        known = {row.name for row in _plain(cls)}
-        found: dict[str, Any] = {}
-        for variable, text in environ.items():
-            if not variable.startswith("AGENTMAP_"):
-                continue
-            name = variable.removeprefix("AGENTMAP_").lower()
-            if name not in known:
-                raise ConfigError(f"The variable {variable} is unknown: {_unknown(name)}")
-            try:
-                found[name] = _parsed(hints[name], text)
-            except ValueError:
-                raise ConfigError(f"The variable {variable} takes {_type_name(hints[name])}, not {text!r}") from None
+    def from_env(
+        cls, environ: Mapping[str, str] | None = None, *, file: str | Path | None = None, **settings: Any
+    ) -> AgentMapConfig:
+        """Settings from a TOML file (if one is given) and from `AGENTMAP_*` variables, which win over it.
+
+        Keyword arguments win over both. Paths in the file start at its own folder. Raises ConfigError naming a bad
+        variable, or the file.
+        """
+        found = {} if file is None else _of_file(Path(file))
+        found |= _of_variables(os.environ if environ is None else environ)
         return cls(**{**found, **settings})
 
     @classmethod
@@ -146,6 +145,45 @@ class AgentMapConfig:
 
 def _plain(config: type[AgentMapConfig]) -> list[Field[Any]]:
     return [row for row in fields(config) if "live" not in row.metadata]
+
+
+def _of_file(file: Path) -> dict[str, Any]:
+    import tomllib
+
+    try:
+        found = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as exc:
+        raise ConfigError(f"The settings file {file} cannot be read: {exc.strerror}") from None
+    except ValueError as exc:
+        raise ConfigError(f"The settings file {file} is not TOML: {exc}") from None
+    rows = {row.name: row for row in _plain(AgentMapConfig)}
+    for name, value in found.items():
+        if name not in rows:
+            raise ConfigError(f"The settings file {file}: {_unknown(name)}")
+        if rows[name].metadata["path"] and isinstance(value, str):
+            found[name] = str(file.parent / value)
+    try:
+        AgentMapConfig(**found)
+    except ConfigError as exc:
+        raise ConfigError(f"The settings file {file}: {exc.message}") from None
+    return found
+
+
+def _of_variables(environ: Mapping[str, str]) -> dict[str, Any]:
+    hints = get_type_hints(AgentMapConfig)
+    known = {row.name for row in _plain(AgentMapConfig)}
+    found: dict[str, Any] = {}
+    for variable, text in environ.items():
+        if not variable.startswith("AGENTMAP_"):
+            continue
+        name = variable.removeprefix("AGENTMAP_").lower()
+        if name not in known:
+            raise ConfigError(f"The variable {variable} is unknown: {_unknown(name)}")
+        try:
+            found[name] = _parsed(hints[name], text)
+        except ValueError:
+            raise ConfigError(f"The variable {variable} takes {_type_name(hints[name])}, not {text!r}") from None
+    return found
 
 
 def _unknown(name: str) -> str:

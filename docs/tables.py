@@ -51,7 +51,10 @@ def tables() -> dict[str, str]:
         "agents": table(
             "agent|other names|what it does", ([code(a.name), codes(a.aliases), a.summary] for a in BUILTINS)
         ),
-        "operations": table("method|path|does", ([code(o.method), code(o.plain_path), o.summary] for o in OPERATIONS)),
+        "operations": table(
+            "method|path|does|scope",
+            ([code(o.method), code(o.plain_path), o.summary, code(o.scope)] for o in OPERATIONS),
+        ),
         "diagnostics": table(
             "code|severity|problem|remedy", ([code(c.code), c.severity, c.title, c.remedy] for c in CODES.values())
         ),

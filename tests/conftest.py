@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import hypothesis
@@ -19,6 +20,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "blocks: the test blocks the event loop on purpose, to see what happens")
+    os.umask(0o022)  # what others may write is not run, so tests must not depend on who runs them
     hypothesis.settings.load_profile("long" if config.getoption("--long") else "short")
 
 

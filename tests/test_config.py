@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import agentmap_asgi
 from agentmap_asgi.config import AgentMapConfig
 from agentmap_asgi.errors import ConfigError
 
@@ -183,3 +186,83 @@ def test_a_wrong_variable_is_refused_by_name(variable: str, text: str, message: 
     with pytest.raises(ConfigError) as caught:
         AgentMapConfig.from_env({variable: text})
     assert message in caught.value.message
+
+
+SAMPLES: dict[str, Any] = {"storage_url": "memory://", "log_level": "INFO", "api_keys": ["a", "b"]}
+
+
+def test_every_setting_stands_in_all_three_places(tmp_path: Path) -> None:
+    """As a keyword, in a file and as a variable; keywords win over variables, and these over the file."""
+    for name, default, _, variable in AgentMapConfig.rows():
+        value = SAMPLES.get(name, not default if isinstance(default, bool) else 3)
+        if name.endswith("_path"):
+            value = str(tmp_path / "x")
+        file = tmp_path / "agentmap.toml"
+        file.write_text(f"{name} = {json.dumps(value)}\n")
+        expected = getattr(AgentMapConfig(**{name: value}), name)
+        words = " ".join(value) if isinstance(value, list) else str(value)
+        assert getattr(AgentMapConfig.from_env({}, file=file), name) == expected
+        assert getattr(AgentMapConfig.from_env({variable: words}), name) == expected
+
+
+def test_what_wins(tmp_path: Path) -> None:
+    """Keyword, variable, file, default: in this order."""
+    file = tmp_path / "agentmap.toml"
+    file.write_text("max_steps = 1\nmax_depth = 1\nmax_branches = 1\n")
+    config = AgentMapConfig.from_env(
+        {"AGENTMAP_MAX_STEPS": "2", "AGENTMAP_MAX_DEPTH": "2"}, file=str(file), max_steps=3
+    )
+    assert (config.max_steps, config.max_depth, config.max_branches, config.max_queued) == (3, 2, 1, 10_000)
+
+
+def test_paths_in_a_file_start_at_its_folder(tmp_path: Path) -> None:
+    """Wherever the program runs; absolute ones stay."""
+    file = tmp_path / "agentmap.toml"
+    file.write_text('csv_path = "flows"\ncustom_agents_path = "../agents"\nprompts_path = "/prompts"\n')
+    config = AgentMapConfig.from_env({}, file=file)
+    assert config.csv_path == str(tmp_path / "flows")
+    assert config.custom_agents_path == str(tmp_path / ".." / "agents")
+    assert config.prompts_path == "/prompts"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("max_stepps = 5", "There is no setting 'max_stepps'; did you mean 'max_steps'?"),
+        ("[agentmap]\nmax_steps = 5", "There is no setting 'agentmap'"),
+        ("cache_service = 1", "cache_service is a live object, which is given in code"),
+        ('max_steps = "many"', "The setting max_steps takes a whole number, not 'many'"),
+        ("max_steps = -1", "The setting max_steps cannot be -1"),
+        ("csv_path = 5", "The setting csv_path takes a text"),
+        ("max_steps = 5\nmax_steps = 6\n", "is not TOML: Cannot overwrite a value (at line 2"),
+        ("max_steps", "is not TOML"),
+        ("\udcff", "is not TOML"),
+    ],
+)
+def test_a_wrong_file_is_named(text: str, message: str, tmp_path: Path) -> None:
+    """ConfigError with the file and the setting or the line."""
+    file = tmp_path / "agentmap.toml"
+    file.write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(ConfigError) as caught:
+        AgentMapConfig.from_env({}, file=file)
+    assert caught.value.message.startswith(f"The settings file {file}")
+    assert message in caught.value.message
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    """ConfigError with the reason."""
+    with pytest.raises(ConfigError, match="No such file or directory"):
+        AgentMapConfig.from_env({}, file=tmp_path / "nothing.toml")
+    with pytest.raises(ConfigError, match="Is a directory"):
+        AgentMapConfig.from_env({}, file=tmp_path)
+
+
+def test_the_environment_is_read_in_one_place() -> None:
+    """By `config.py`, and nowhere else in the package."""
+    package = Path(agentmap_asgi.__file__).parent
+    readers = [
+        path.relative_to(package).as_posix()
+        for path in sorted(package.rglob("*.py"))
+        if re.search(r"\benviron\b|getenv", path.read_text(encoding="utf-8"))
+    ]
+    assert readers == ["config.py"]

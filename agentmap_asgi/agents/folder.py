@@ -60,9 +60,9 @@ def _refuse_if_others_write(place: Path) -> None:
 
 @contextmanager
 def _package(path: Path) -> Iterator[str]:
-    """The name of an empty package for a folder, of which nothing is left when the loading fails."""
+    """The name of an empty package for a folder. What an earlier load left stays when this one fails."""
     name = f"agentmap_agents_{hashlib.sha256(os.fsencode(path)).hexdigest()[:16]}"
-    _forget(name)
+    earlier = _taken_out(name)
     package = ModuleType(name, f"Agents of {path}")
     package.__path__ = [str(path)]
     sys.modules[name] = package
@@ -71,15 +71,16 @@ def _package(path: Path) -> Iterator[str]:
     try:
         yield name
     except BaseException:
-        _forget(name)
+        _taken_out(name)
+        sys.modules.update(earlier)
         raise
     finally:
         sys.dont_write_bytecode = before
 
 
-def _forget(package: str) -> None:
-    for name in [name for name in sys.modules if name == package or name.startswith(f"{package}.")]:
-        del sys.modules[name]
+def _taken_out(package: str) -> dict[str, ModuleType]:
+    names = [name for name in sys.modules if name == package or name.startswith(f"{package}.")]
+    return {name: sys.modules.pop(name) for name in names}
 
 
 def _imported(package: str, source: Path) -> ModuleType:

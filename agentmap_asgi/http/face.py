@@ -77,7 +77,7 @@ class Face(Calls):
     @cached_property
     def description(self) -> dict[str, Any]:
         """The OpenAPI document, but for its servers."""
-        return document(self.operations)
+        return document(self.operations, keys=self.keys is not None, public=self.public)
 
     async def answer(self, exchange: Exchange, operation: Operation | Refusal) -> Response:
         """The response to a request, whatever happens. `operation` may be the reason why there is none."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any, Final
 
 from pydantic import BaseModel
@@ -15,22 +15,35 @@ from .problems import phrase
 
 REF: Final = "#/components/schemas/{model}"
 TEXT: Final = {"schema": {"type": "string"}}
-ALWAYS: Final = (401, 500)
-"""Any operation may be refused for want of credentials, and may go wrong."""
+ALWAYS: Final = (401, 403, 500)
+"""Any operation may be refused for want of credentials or of their scope, and may go wrong."""
+
+KEY_SCHEMES: Final = {
+    "api_key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+    "bearer": {"type": "http", "scheme": "bearer"},
+}
+"""The two headers that carry an API key."""
 
 
-def document(operations: Iterable[Operation]) -> dict[str, Any]:
-    """The operations as OpenAPI 3.1, without `servers`."""
+def document(operations: Iterable[Operation], *, keys: bool = False, public: Collection[str] = ()) -> dict[str, Any]:
+    """The operations as OpenAPI 3.1, without `servers`. With `keys`, all but the `public` ones want an API key."""
     rows = tuple(operations)
     paths: dict[str, dict[str, Any]] = {}
     for row in rows:
-        paths.setdefault(row.plain_path, {})[row.method.lower()] = described(row) | {"operationId": row.name}
-    return {
+        found = described(row) | {"operationId": row.name}
+        if keys and row.name in public:
+            found["security"] = []
+        paths.setdefault(row.plain_path, {})[row.method.lower()] = found
+    whole: dict[str, Any] = {
         "openapi": "3.1.0",
         "info": {"title": "Workflows", "version": _version()},
         "paths": paths,
         "components": {"schemas": _components(rows)},
     }
+    if keys:
+        whole["security"] = [{name: []} for name in KEY_SCHEMES]
+        whole["components"]["securitySchemes"] = KEY_SCHEMES
+    return whole
 
 
 def described(row: Operation) -> dict[str, Any]:

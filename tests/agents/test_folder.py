@@ -126,6 +126,18 @@ def test_each_load_reads_the_files_again(folder: Path) -> None:
     assert sys.dont_write_bytecode is False or "PYTHONDONTWRITEBYTECODE" in os.environ
 
 
+def test_a_load_that_fails_leaves_the_earlier_one_alone(folder: Path) -> None:
+    """Agents that run already still import what they need."""
+    put(folder, "_late.py", "STEP = 1\n")
+    put(folder, "late.py", "@agent\ndef late(call):\n    from ._late import STEP\n    return STEP\n")
+    run = load_agents(folder)["late"].run
+    put(folder, "late.py", "(")
+    with pytest.raises(ConfigError):
+        load_agents(folder)
+    assert run is not None
+    assert run(None) == 1  # type: ignore[arg-type]  # the agent looks at nothing
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -226,6 +226,40 @@ def test_settings_come_from_the_environment(source: Path) -> None:
     assert "AGENTMAP_MAX_STEPS" in ended.stderr
 
 
+def test_settings_come_from_a_file(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Named by `--config`; variables win over it, and the argument over both; a bad name is a sentence."""
+    agents = source.parent / "agents"
+    agents.mkdir(mode=0o755)
+    (agents / "shout.py").write_text("from agentmap_asgi import agent\n@agent\ndef shout(call): return 'LOUD'\n")
+    (agents / "shout.py").chmod(0o644)
+    (source.parent / "loud.csv").write_text("GraphName,Node,AgentType,Output_Field\nLoud,A,shout,said\n")
+    file = source.parent / "agentmap.toml"
+    file.write_text('csv_path = "loud.csv"\ncustom_agents_path = "agents"\nenable_docs = false\nlog_level = "DEBUG"\n')
+    server = Server("--config", file, env={"AGENTMAP_ENABLE_DOCS": "true"})
+    try:
+        assert "1 workflow on" in server.welcome
+        assert httpx.post(server.base + "/execute", json={"graph_name": "Loud"}).json()["result"] == {"said": "LOUD"}
+        assert httpx.get(server.base + "/openapi.json").status_code == 200
+    finally:
+        server.stop()
+    status, out, _ = run(capsys, "run", source.parent / "loud.csv", "Loud", "--config", file)
+    assert (status, json.loads(out)["result"]) == (0, {"said": "LOUD"})
+    assert run(capsys, "check", "--config", file)[1].startswith("1 workflow in 1 file: 0 errors")
+    assert run(capsys, "check", source, "--config", file)[1].startswith("2 workflows in 1 file")
+    file.write_text("max_stepps = 5\n")
+    status, out, err = run(capsys, "check", source, "--config", file)
+    assert (status, out) == (2, "")
+    assert err == f"The settings file {file}: There is no setting 'max_stepps'; did you mean 'max_steps'?\n"
+    assert "Say where the workflows are" in run(capsys, "check")[2]
+
+
+def test_the_level_of_the_log_is_a_setting(source: Path) -> None:
+    """`AGENTMAP_LOG_LEVEL=DEBUG` shows why a node failed."""
+    server = Server(source, env={"AGENTMAP_LOG_LEVEL": "debug"})
+    httpx.post(server.base + "/execute", json={"graph_name": "Ask"})
+    assert "DEBUG agentmap_asgi" in server.stop()
+
+
 def test_a_port_that_is_taken_is_a_sentence(server: Server, source: Path) -> None:
     """Not a traceback."""
     port = server.base.rpartition(":")[2]

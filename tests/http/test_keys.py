@@ -15,6 +15,7 @@ from faces import ASKED, ROWS, WAYS, Way, client, host_context, service_of
 from fastapi import Depends, FastAPI
 from hypothesis import given
 from hypothesis import strategies as st
+from openapi_spec_validator import validate
 from starlette.requests import Request
 
 from agentmap_asgi import AgentMapApp, AgentMapConfig, AgentMapService
@@ -214,6 +215,22 @@ async def test_a_key_is_written_nowhere(folder: Path, caplog: pytest.LogCaptureF
     for text in (caplog.text, repr(service.config), *(answer.text for answer in answers)):
         assert secret not in text
         assert digest not in text
+
+
+@pytest.mark.anyio
+async def test_the_description_names_the_headers(folder: Path) -> None:
+    """For all operations but the public ones; without keys it names none."""
+    secret, line = made()
+    app = AgentMapApp(service=await keyed(folder, line, public={"health"}))
+    async with client(app, headers={"x-api-key": secret}) as http:
+        document = (await http.get("/openapi.json")).json()
+    validate(document)
+    assert document["components"]["securitySchemes"]["api_key"]["name"] == "X-API-Key"
+    assert document["security"] == [{"api_key": []}, {"bearer": []}]
+    said = {path: methods["get"].get("security") for path, methods in document["paths"].items() if "get" in methods}
+    assert [path for path, security in said.items() if security is not None] == ["/health"]
+    async with client(AgentMapApp(service=await service_of(folder))) as http:
+        assert "security" not in (await http.get("/openapi.json")).text.lower()
 
 
 # Who is asked at all.
