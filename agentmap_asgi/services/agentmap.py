@@ -292,7 +292,7 @@ class AgentMapService:
         (`pending`), every error there is (`diagnostics`). A workflow that has errors now is served as it was before.
         """
         changes = await to_thread.run_sync(self._reload)
-        return {**changes._asdict(), "diagnostics": [found.to_dict() for found in changes.diagnostics]}
+        return changes.to_dict()
 
     def _reload(self) -> Changes:
         """Blocks; runs in a thread."""

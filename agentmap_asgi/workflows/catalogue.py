@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from ..agents.registry import Registry
 from ..config import AgentMapConfig
@@ -40,6 +40,11 @@ class Changes(NamedTuple):
     """Files that were being written; a later reload takes them."""
     diagnostics: tuple[Diagnostic, ...] = ()
     """Every error there is now."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        lists = {name: list(value) for name, value in self._asdict().items() if isinstance(value, tuple)}
+        return {**lists, "unchanged": self.unchanged, "diagnostics": [found.to_dict() for found in self.diagnostics]}
 
 
 class _Read(NamedTuple):

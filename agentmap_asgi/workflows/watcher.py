@@ -30,10 +30,8 @@ class Watcher:
     def __init__(self, catalogue: Catalogue, reload: Callable[[], Changes]) -> None:
         self._marks = WeakMethod(catalogue.marks)
         self._reload = WeakMethod(reload)
-        source, prompts = catalogue.source, catalogue.config.prompts_path
-        self._recursive = not source.is_file()
-        # Of a single file its folder: editors put a new file in its place.
-        self._folders = [source if self._recursive else source.parent, *([] if prompts is None else [Path(prompts)])]
+        self._source = catalogue.source
+        self._prompts = [] if catalogue.config.prompts_path is None else [Path(catalogue.config.prompts_path)]
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="agentmap-watcher", daemon=True)
         atexit.register(self.close)  # a daemon thread inside foreign code must not meet the end of the interpreter
@@ -71,16 +69,18 @@ class Watcher:
         except ImportError:
             pass
         else:
+            single = self._source.is_file()  # then its folder is watched: editors put a new file in its place
+            folders = [self._source.parent if single else self._source, *self._prompts]
             try:
                 for _ in watch(
-                    *(folder for folder in self._folders if folder.is_dir()),
+                    *filter(Path.is_dir, folders),
                     watch_filter=None,
                     debounce=GROUPED,
                     rust_timeout=round(POLL * 1000),
                     yield_on_timeout=True,
                     raise_interrupt=False,
                     stop_event=self._closed,
-                    recursive=self._recursive,
+                    recursive=not single,
                 ):
                     yield
             except (OSError, RuntimeError):  # no notices to be had, for example as many watches as the system allows
