@@ -18,6 +18,7 @@ from typing import Any, Final
 from uuid import UUID
 
 import httpx
+import pytest
 from blocks import Program
 from starlette.requests import Request
 from starlette.responses import Response
@@ -253,33 +254,36 @@ async def healthcare(text: str) -> None:
 
 async def environments(text: str) -> None:
     secret, key = new_key("host", ["run", "read"])
-    os.environ["AGENTMAP_API_KEYS"] = key.line
-    found = {}
-    for name in ("development", "staging", "production", "elsewhere"):
-        os.environ["ENVIRONMENT"] = name
-        try:
+    with pytest.MonkeyPatch.context() as variables:
+        variables.setenv("AGENTMAP_API_KEYS", key.line)
+        found = {}
+        for name in ("development", "staging", "production", "elsewhere"):
+            variables.setenv("ENVIRONMENT", name)
             program = Program(text, "environments")
-        finally:
-            del os.environ["ENVIRONMENT"]
-        config: AgentMapConfig = program.config
-        found[name] = (config.log_level, config.enable_hot_reload, config.enable_metrics, config.enable_audit_logging)
-        async with AgentMapClient(program.app) as http:
-            state = {"user_id": 7, "order_data": {}}
-            body = {"graph_name": "OrderProcessing", "initial_state": state}
-            answer = await http.post("/workflows/execute", json=body)
-            if name == "production":
-                assert answer.status_code == 401
-                headers = {"X-API-Key": secret}
-                answer = await http.post("/workflows/execute", json=body, headers=headers)
-            assert answer.json()["success"] is True, answer.text
-            shown = (await http.get("/openapi.json")).json()["paths"]
-            assert ("/workflows/execute" in shown) is (name != "production")
-    assert found == {
-        "development": ("DEBUG", True, False, False),
-        "staging": ("INFO", False, True, False),
-        "production": ("WARNING", False, True, True),
-        "elsewhere": (None, False, False, False),
-    }
+            config: AgentMapConfig = program.config
+            found[name] = (
+                config.log_level,
+                config.enable_hot_reload,
+                config.enable_metrics,
+                config.enable_audit_logging,
+            )
+            async with AgentMapClient(program.app) as http:
+                state = {"user_id": 7, "order_data": {}}
+                body = {"graph_name": "OrderProcessing", "initial_state": state}
+                answer = await http.post("/workflows/execute", json=body)
+                if name == "production":
+                    assert answer.status_code == 401
+                    headers = {"X-API-Key": secret}
+                    answer = await http.post("/workflows/execute", json=body, headers=headers)
+                assert answer.json()["success"] is True, answer.text
+                shown = (await http.get("/openapi.json")).json()["paths"]
+                assert ("/workflows/execute" in shown) is (name != "production")
+        assert found == {
+            "development": ("DEBUG", True, False, False),
+            "staging": ("INFO", False, True, False),
+            "production": ("WARNING", False, True, True),
+            "elsewhere": (None, False, False, False),
+        }
 
 
 async def database(text: str) -> None:
