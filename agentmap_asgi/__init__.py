@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .errors import AgentMapError
     from .services.agentmap import AgentMapService
     from .services.fastapi import include_agentmap_routes
+    from .services.migration import MigrationHelper
     from .services.mounting import combine_lifespans, mount_agentmap
 
 __version__ = "0.1.0"
@@ -23,6 +24,7 @@ __all__ = [
     "AgentMapError",
     "AgentMapService",
     "Call",
+    "MigrationHelper",
     "agent",
     "combine_lifespans",
     "create_app",
@@ -38,6 +40,7 @@ _HOMES = {
     "AgentMapError": "errors",
     "AgentMapService": "services.agentmap",
     "Call": "agents.registry",
+    "MigrationHelper": "services.migration",
     "agent": "agents.registry",
     "combine_lifespans": "services.mounting",
     "create_app": "app",

@@ -10,6 +10,7 @@ AgentMapError
 │   ├── UnknownExecution
 │   ├── Overloaded
 │   └── ShuttingDown
+├── ExecutionFailed          an execution ended without success, where a caller wants an exception
 └── NodeFailure              a node ended without a result; the execution routes or fails
     ├── AgentFailed          the agent raised
     ├── NodeTimeout
@@ -137,6 +138,21 @@ class ShuttingDown(RequestRefused):
 
     code = "shutting_down"
     status = 503
+
+
+class ExecutionFailed(AgentMapError):
+    """An execution failed or was cancelled and nothing took its place; `document` says what happened."""
+
+    code = "execution_failed"
+
+    def __init__(self, document: Mapping[str, Any]) -> None:
+        self.document = document
+        error = document.get("error") or {}
+        self.reason = str(error.get("code") or document.get("status"))
+        super().__init__(
+            f"The workflow {document.get('graph_name')!r} ended {document.get('status')}: "
+            f"{error.get('message') or 'it has no error'}"
+        )
 
 
 class NodeFailure(AgentMapError):

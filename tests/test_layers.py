@@ -20,7 +20,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("workflows", "execution", "agents"),
     ("stores", "execution.executor", "execution.runtime"),
     ("engines", "services.audit", "services.inputs", "services.instruments", "services.metrics"),
-    ("services.agentmap",),
+    ("services.agentmap", "services.migration"),
     ("http", "ui"),
     ("app", "services.fastapi", "services.mounting"),
     ("", "__main__", "testing"),

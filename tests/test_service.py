@@ -324,6 +324,23 @@ async def test_a_batch_gives_documents_in_order(tmp_path: Path) -> None:
             await made.batch_execute_workflows(items, max_concurrency=0)
 
 
+async def test_an_item_of_a_batch_that_raises_is_its_own(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """What a hook raises, and what is no item at all, leave the others their documents."""
+
+    class Picky(AgentMapService):
+        async def pre_workflow_execution(self, graph_name: str, initial_state: dict[str, Any], context: Any) -> None:
+            if initial_state["x"] == 2:
+                raise KeyError("unlucky")
+
+    items: list[Any] = [*({"graph_name": "Flow", "initial_state": {"x": x}} for x in (1, 2, 3)), 5, None]
+    async with serving(tmp_path, ROWS, kind=Picky) as made:
+        documents = await made.batch_execute_workflows(items)
+    assert [document["status"] for document in documents] == ["completed", "refused", "completed", "refused", "refused"]
+    assert documents[1]["error"]["code"] == "internal_error"
+    assert "unlucky" not in str(documents)
+    assert "unlucky" in caplog.text
+
+
 async def test_a_batch_runs_so_many_at_once(tmp_path: Path) -> None:
     """`max_concurrency` bounds the executions of one batch."""
     now = most = 0

@@ -31,6 +31,8 @@ class Calls:
         kind = type(service)
         self.formats = kind.format_execution_response is not AgentMapService.format_execution_response
         """The host shapes the answers itself."""
+        self.batches = kind.batch_execute_workflows is not AgentMapService.batch_execute_workflows
+        """The host runs batches itself."""
         self.filters = kind.filter_response is not AgentMapService.filter_response
         """The host sees the answers before they leave."""
         self._wrapped = kind.execute_workflow is not AgentMapService.execute_workflow
@@ -64,6 +66,14 @@ class Calls:
         finally:
             if token is not None:
                 call_options.reset(token)
+
+    async def batch(self, items: list[dict[str, Any]], client: str | None) -> list[Any]:
+        """Call the service's `batch_execute_workflows`, when the host has its own."""
+        token = call_options.set(CallOptions(None, "http", client))
+        try:
+            return await self.service.batch_execute_workflows(items)
+        finally:
+            call_options.reset(token)
 
     async def kept(self, work: Coroutine[Any, Any, T]) -> T:
         """Await `work` in a task that goes on when the caller is cancelled."""

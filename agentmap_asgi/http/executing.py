@@ -21,9 +21,9 @@ from .exchange import Exchange
 from .problems import Refusal, invalid, invalid_field, problem
 from .replies import json_reply
 from .schemas import BatchBody, BatchItem, ExecuteBody, RunBody, StateBody
+from .tables import CSV_TYPE, table_reply, wants_csv
 
 BATCH_CONCURRENCY: Final = 32
-CSV_TYPE: Final = "text/csv"
 
 _NOTHING: Final[Mapping[str, Any]] = {}
 
@@ -49,6 +49,7 @@ async def execute_named(exchange: Exchange) -> Response:
 async def execute_batch(exchange: Exchange) -> Response:
     """`POST /execute/batch`"""
     config = exchange.calls.config
+    as_table = wants_csv(exchange)
     if media_type(exchange) == CSV_TYPE:
         items, limit = await _rows(exchange), None
     else:
@@ -57,7 +58,12 @@ async def execute_batch(exchange: Exchange) -> Response:
     if len(items) > config.max_batch:
         raise invalid_field("/executions", "too_long", f"A batch has at most {config.max_batch} executions")
     # In a task of ours: a client that goes away must not lose the items that have not begun.
-    outcomes = await exchange.calls.kept(_outcomes(exchange, items, limit or BATCH_CONCURRENCY))
+    if exchange.calls.batches:
+        outcomes = await exchange.calls.kept(_outcomes_of_host(exchange, items))
+    else:
+        outcomes = await exchange.calls.kept(_outcomes(exchange, items, limit or BATCH_CONCURRENCY))
+    if as_table:
+        return table_reply(outcomes)
     refused = sum(outcome["status"] == "refused" for outcome in outcomes)
     return json_reply({"executions": outcomes, "total_count": len(outcomes), "refused_count": refused})
 
@@ -71,17 +77,23 @@ def fitted(model: type[ModelT], value: Any, base: str = "") -> ModelT:
 
 
 async def _run(exchange: Exchange, graph_name: str, body: StateBody, execution_id: str | None = None) -> dict[str, Any]:
-    calls = exchange.calls
-    if calls.service.context.authorize is not None:
+    if exchange.calls.service.context.authorize is not None:
         await permit(exchange, "execute", graph_name)
     context = run_context(exchange, body.context)
-    found = await calls.execute(graph_name, body.state, context, execution_id, exchange.client)
+    found = await exchange.calls.execute(graph_name, body.state, context, execution_id, exchange.client)
     exchange.execution_id = found.get("execution_id")
+    return await _answer(exchange, graph_name, found, context)
+
+
+async def _answer(
+    exchange: Exchange, graph_name: str, found: Mapping[str, Any], context: dict[str, Any]
+) -> dict[str, Any]:
     document = {**found, "links": {"workflow": exchange.workflow_link(graph_name)}}
-    if calls.formats:
-        document = await calls.service.format_execution_response(document, context)
-    if calls.filters:
-        document = await calls.service.filter_response(document, context)
+    service = exchange.calls.service
+    if exchange.calls.formats:
+        document = await service.format_execution_response(document, context)
+    if exchange.calls.filters:
+        document = await service.filter_response(document, context)
     return document
 
 
@@ -135,10 +147,45 @@ async def _outcomes(exchange: Exchange, items: list[Any], limit: int) -> list[di
 async def _outcome(exchange: Exchange, index: int, item: Any) -> dict[str, Any]:
     try:
         body = fitted(BatchItem, item, f"/executions/{index}")
-        return {"index": index, "status": "ok", "execution": await _run(exchange, body.graph_name, body)}
-    except (Refusal, AgentMapError, HTTPException) as exc:
+        return _accepted(index, await _run(exchange, body.graph_name, body))
+    except Exception as exc:  # one item's error must not lose the others
+        return _refused(exchange, index, item, exc)
+
+
+async def _outcomes_of_host(exchange: Exchange, items: list[Any]) -> list[dict[str, Any]]:
+    """The same through the host's own `batch_execute_workflows`, which gives a document or an exception for each."""
+    outcomes: list[dict[str, Any]] = [{}] * len(items)
+    given: dict[int, dict[str, Any]] = {}
+    for index, item in enumerate(items):
+        try:
+            body = fitted(BatchItem, item, f"/executions/{index}")
+            if exchange.calls.service.context.authorize is not None:
+                await permit(exchange, "execute", body.graph_name)
+            context = run_context(exchange, body.context)
+            given[index] = {"graph_name": body.graph_name, "initial_state": body.state, "context": context}
+        except Exception as exc:  # as above
+            outcomes[index] = _refused(exchange, index, item, exc)
+    found = await exchange.calls.batch(list(given.values()), exchange.client) if given else []
+    for (index, item), document in zip(given.items(), found, strict=True):
+        try:
+            if isinstance(document, Exception):
+                raise document
+            if document.get("status") == "refused":
+                raise Refusal(422, document["error"]["code"], document["error"]["message"])
+            outcomes[index] = _accepted(index, await _answer(exchange, item["graph_name"], document, item["context"]))
+        except Exception as exc:  # as above
+            outcomes[index] = _refused(exchange, index, item, exc)
+    return outcomes
+
+
+def _accepted(index: int, document: dict[str, Any]) -> dict[str, Any]:
+    return {"index": index, "status": "ok", "execution": document}
+
+
+def _refused(exchange: Exchange, index: int, item: Any, exc: Exception) -> dict[str, Any]:
+    if isinstance(exc, Refusal | AgentMapError | HTTPException):
         refusal = exchange.calls.refusal(exc, exchange.request_id)
-    except Exception as exc:  # one item's unexpected error must not lose the others
+    else:
         refusal = exchange.calls.unexpected(exc, exchange.request_id)
     facts = audited(exchange) | {"workflow": item.get("graph_name") if isinstance(item, dict) else None}
     exchange.calls.service.instruments.refused("http", code=refusal.code, **facts)

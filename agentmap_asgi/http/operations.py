@@ -13,6 +13,7 @@ from starlette.responses import Response
 from . import executing, operating, reading, schemas
 from .exchange import Exchange
 from .keys import Scope
+from .tables import CSV_TYPE
 
 Handler = Callable[[Exchange], Awaitable[Response]]
 EXECUTE_PROBLEMS: Final = (400, 403, 404, 408, 409, 413, 415, 422, 503)
@@ -86,9 +87,13 @@ OPERATIONS: Final = (
         summary="Run many workflows, or one for each row of a CSV",
         scope="run",
         body=schemas.BatchBody,
-        files=(executing.CSV_TYPE,),
-        query=(Query("graph", "The workflow that the rows of a CSV body start"),),
+        files=(CSV_TYPE,),
+        query=(
+            Query("graph", "The workflow that the rows of a CSV body start"),
+            Query("format", "An object (default) or a table; without it the Accept header says", ("json", "csv")),
+        ),
         answer=schemas.Batch,
+        texts=(CSV_TYPE,),
         problems=(400, 408, 413, 415, 422),
     ),
     Operation(

@@ -172,14 +172,17 @@ class AgentMapService:
 
         async def one(item: Mapping[str, Any]) -> dict[str, Any]:
             async with places:
-                name = item.get("graph_name")
+                name = item.get("graph_name") if isinstance(item, Mapping) else None
                 try:
                     if not isinstance(name, str):
                         raise InputInvalid("graph_name is missing", pointer="/graph_name")
                     return await self.execute_workflow(name, item.get("initial_state") or {}, item.get("context"))
                 except RequestRefused as exc:
                     error = {"code": exc.code, "message": exc.message}
-                    return {"success": False, "status": "refused", "graph_name": name, "result": None, "error": error}
+                except Exception as exc:  # of a hook or an override: one item's must not lose the others
+                    logger.error("An item of a batch failed before its execution began", exc_info=exc)
+                    error = {"code": "internal_error", "message": "Something went wrong here; the log has the reason"}
+                return {"success": False, "status": "refused", "graph_name": name, "result": None, "error": error}
 
         return list(await asyncio.gather(*map(one, items)))
 
