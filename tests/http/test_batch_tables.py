@@ -132,7 +132,9 @@ class Batching(AgentMapService):
 @pytest.mark.parametrize("way", [WAYS[0], WAYS[-1]], ids=lambda way: way.name)
 async def test_a_hosts_own_batch_counts_over_http(way: Way, folder: Path) -> None:
     """It gets the items that fit, with the context of the request; exceptions become the items' own refusals."""
-    service = await service_of(folder, kind=Batching, authorize=lambda who, verb, graph: graph != "greetings::Tell")
+    service = await service_of(
+        folder, kind=Batching, authorize=lambda who, verb, graph, run: graph != "greetings::Tell"
+    )
     assert isinstance(service, Batching)
     async with way.client(service) as http:
         items = [5, *ITEMS, {"graph_name": "Tell"}]
