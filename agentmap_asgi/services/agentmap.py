@@ -316,14 +316,8 @@ class AgentMapService:
         """
         if self.instruments.metrics is None:
             raise ConfigError("The metrics are off; give AgentMapConfig(enable_metrics=True)")
-        runtimes = list(self._runtimes.values())
-        now = {
-            "running": sum(len(runtime.running) for runtime in runtimes),
-            "queued": sum(runtime.queued for runtime in runtimes),
-            "threads": sum(runtime.threads.in_use for runtime in runtimes),
-        }
-        statuses = [self._status(workflow) for workflow in self.catalogue.workflows]
-        return self.instruments.metrics.text(now, {name: statuses.count(name) for name in ("ok", "stale", "broken")})
+        runtimes = [runtime for loop, runtime in list(self._runtimes.items()) if not loop.is_closed()]
+        return self.instruments.metrics.text(runtimes, map(self._status, self.catalogue.workflows))
 
     # For tests.
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable
 from typing import Any, Final
 
 from ..errors import ConfigError
 from ..execution.events import FINISHED, RAN, Finish
 from ..execution.executor import Run
+from ..execution.runtime import Runtime
 
 EXECUTION_BUCKETS: Final = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1_800, 3_600)
 NODE_BUCKETS: Final = (0.00001, 0.0001, 0.001, 0.01, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
@@ -85,10 +87,13 @@ class Metrics:
             self._executions.remove_by_labels({"workflow": graph_id})
             self._durations.remove_by_labels({"workflow": graph_id})
 
-    def text(self, now: Mapping[str, int], workflows: Mapping[str, int]) -> tuple[bytes, str]:
-        """All numbers as Prometheus reads them, and the content type of that."""
+    def text(self, runtimes: Collection[Runtime], statuses: Iterable[str]) -> tuple[bytes, str]:
+        """All numbers as Prometheus reads them, and the content type of that. `statuses` are those of the workflows."""
         worker = str(os.getpid())
-        for gauge, values in ((self._now, now), (self._workflows, workflows)):
-            for label, value in values.items():
-                gauge.labels(label, worker).set(value)
+        self._now.labels("running", worker).set(sum(len(runtime.running) for runtime in runtimes))
+        self._now.labels("queued", worker).set(sum(runtime.queued for runtime in runtimes))
+        self._now.labels("threads", worker).set(sum(runtime.threads.in_use for runtime in runtimes))
+        found = Counter(statuses)
+        for status in ("ok", "stale", "broken"):
+            self._workflows.labels(status, worker).set(found[status])
         return self._prometheus.generate_latest(self.registry), self._prometheus.CONTENT_TYPE_LATEST

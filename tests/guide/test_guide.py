@@ -52,7 +52,8 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, redis_url: str | None)
     if redis_url is not None:
         monkeypatch.setenv("REDIS_URL", redis_url)
         asyncio.run(_emptied(redis_url))
-    monkeypatch.delenv("AGENTMAP_API_KEYS", raising=False)
+    monkeypatch.setenv("AGENTMAP_API_KEYS", "")  # so that what a check sets is taken back
+    monkeypatch.delenv("AGENTMAP_API_KEYS")
     before = set(sys.modules)
     level = logging.getLogger("agentmap_asgi").level
     yield

@@ -128,15 +128,13 @@ class Batching(AgentMapService):
         return list(await asyncio.gather(*calls, return_exceptions=True))
 
 
-def not_tell(principal: Any, operation: str, graph: str | None, execution: str | None = None) -> bool:
-    return graph != "greetings::Tell"
-
-
 @pytest.mark.anyio
 @pytest.mark.parametrize("way", [WAYS[0], WAYS[-1]], ids=lambda way: way.name)
 async def test_a_hosts_own_batch_counts_over_http(way: Way, folder: Path) -> None:
     """It gets the items that fit, with the context of the request; exceptions become the items' own refusals."""
-    service = await service_of(folder, kind=Batching, authorize=not_tell)
+    service = await service_of(
+        folder, kind=Batching, authorize=lambda who, verb, graph, run: graph != "greetings::Tell"
+    )
     assert isinstance(service, Batching)
     async with way.client(service) as http:
         items = [5, *ITEMS, {"graph_name": "Tell"}]

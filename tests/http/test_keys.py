@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from anyio import to_thread
-from faces import ASKED, ROWS, WAYS, Way, client, host_context, service_of
+from faces import ASKED, ROWS, WAYS, Way, client, everything, host_context, service_of
 from fastapi import Depends, FastAPI
 from hypothesis import given
 from hypothesis import strategies as st
@@ -98,7 +99,7 @@ def test_a_key_lives_as_long_as_it_was_made_for() -> None:
 
 
 async def keyed(folder: Path, *lines: str, **context: Any) -> AgentMapService:
-    return await service_of(folder, AgentMapConfig(api_keys=lines, require_api_key=True), **context)
+    return await service_of(folder, replace(everything(folder), api_keys=lines, require_api_key=True), **context)
 
 
 @pytest.mark.anyio

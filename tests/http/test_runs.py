@@ -173,11 +173,15 @@ async def test_the_host_sees_every_document_that_leaves(way: Way, folder: Path) 
     service.asked = []
     async with way.client(service) as http:
         for name, asked in ASKED.items():
-            sent = (await asked.send(http, ROWS[name])).json()
+            answer = await asked.send(http, ROWS[name])
+            if ROWS[name].answer is None:  # a text, like a drawing
+                continue
+            sent = answer.json()
             document = sent["executions"][0]["execution"] if name == "execute_batch" else sent
             assert document["seen"] is True
             assert "Hello Ada" not in str(sent)
-        assert sorted(map(str, service.asked)) == sorted(["None"] + ["ada"] * (len(ASKED) - 1))
+        documents = sum(row.answer is not None for row in ROWS.values())
+        assert sorted(map(str, service.asked)) == sorted(["None"] + ["ada"] * (documents - 1))
         answer = await http.post("/execute/Hello", json={"inputs": {"name": "Ada"}})
         assert answer.json()["outputs"] == {}
         tag = (await http.get("/list")).headers["etag"]
@@ -199,7 +203,8 @@ async def test_what_cannot_be_filtered_does_not_leave(folder: Path) -> None:
     async with client(AgentMapApp(service=await service_of(folder, kind=FailingFilter))) as http:
         for name, asked in ASKED.items():
             answer = await asked.send(http, ROWS[name])
-            assert answer.status_code == (200 if name == "execute_batch" else 500)
+            whole = name != "execute_batch" and ROWS[name].answer is not None
+            assert answer.status_code == (500 if whole else 200)
             assert "Hello Ada" not in answer.text
             assert "key server" not in answer.text
         batch = await ASKED["execute_batch"].send(http, ROWS["execute_batch"])
@@ -307,7 +312,7 @@ async def test_an_override_that_fails_alone_is_logged(folder: Path, caplog: pyte
             await request
     caplog.clear()
     gate.opened.set()
-    while not caplog.records:  # noqa: ASYNC110  # nothing tells of it
+    while not any(record.levelname == "ERROR" for record in caplog.records):  # noqa: ASYNC110  # nothing tells of it
         await asyncio.sleep(0)
     assert "after its caller had gone" in caplog.text
     assert "LookupError" in caplog.text
