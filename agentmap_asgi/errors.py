@@ -2,12 +2,17 @@
 
 AgentMapError
 ├── ConfigError              a setting or a constructor argument is wrong
+│   └── StoreUnusable        the file of the store is not one, or cannot be used
 ├── RequestRefused           a call was not accepted; nothing was started
 │   ├── UnknownWorkflow
 │   ├── AmbiguousWorkflow
 │   ├── WorkflowInvalid
 │   ├── InputInvalid
 │   ├── UnknownExecution
+│   ├── ExecutionConflict    the execution is not in a state for this
+│   ├── AnswerGone           what was waited for has expired
+│   ├── KeyReused            an idempotency key came with another request before
+│   ├── StoreUnavailable
 │   ├── Overloaded
 │   └── ShuttingDown
 ├── ExecutionFailed          an execution ended without success, where a caller wants an exception
@@ -57,6 +62,12 @@ class ConfigError(AgentMapError):
     """A setting is unknown, has the wrong type, or contradicts another; the message names it and the remedy."""
 
     code = "config_invalid"
+
+
+class StoreUnusable(ConfigError):
+    """The place that `storage_url` names holds no store that can be used here; the message says why."""
+
+    code = "store_unusable"
 
 
 class RequestRefused(AgentMapError):
@@ -124,6 +135,34 @@ class UnknownExecution(RequestRefused):
 
     code = "execution_unknown"
     status = 404
+
+
+class ExecutionConflict(RequestRefused):
+    """The execution is not in a state in which this can be done; its status says which it is in."""
+
+    code = "conflict"
+    status = 409
+
+
+class AnswerGone(RequestRefused):
+    """The wait has expired; the execution has gone on without an answer."""
+
+    code = "gone"
+    status = 410
+
+
+class KeyReused(RequestRefused):
+    """The idempotency key was used before with another request; take a new key for a new request."""
+
+    code = "idempotency_key_reused"
+    status = 422
+
+
+class StoreUnavailable(RequestRefused):
+    """The store cannot be written or read just now (full, locked or gone); nothing was changed, try again."""
+
+    code = "store_unavailable"
+    status = 503
 
 
 class Overloaded(RequestRefused):
