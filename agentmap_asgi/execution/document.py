@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, Protocol
 
-from ..stores.store import Row
+from ..stores.store import FINISHED, Row
 from .plan import Plan
 from .records import shown_wait, stamp
 from .values import copied
@@ -101,18 +101,24 @@ def stored_document(row: Row) -> dict[str, Any]:
     if row.document is not None and row.status not in ("queued", "running"):
         found: dict[str, Any] = json.loads(row.document)
         return found
+    return listed(row)
+
+
+def listed(row: Row) -> dict[str, Any]:
+    """What a row tells without its document."""
+    ended = row.ended if row.status in FINISHED else None
     return {
-        "success": None,
+        "success": None if ended is None else row.status == "completed",
         "status": row.status,
         "execution_id": row.id,
         "graph_name": row.graph_name,
         "result": None,
         "error": None,
-        "execution_time": None,
+        "execution_time": None if ended is None else (ended - (row.started or row.created)) / 1e9,
         "nodes_executed": row.steps,
         "created_at": stamp(row.created),
         "started_at": None if row.started is None else stamp(row.started),
-        "completed_at": None,
+        "completed_at": None if ended is None else stamp(ended),
         "estimated_completion": None,
         "definition": row.definition,
         "owner": row.owner,

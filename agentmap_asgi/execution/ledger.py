@@ -63,6 +63,23 @@ class Written:
         if self._whole:
             self._changes["runner"] = None
 
+    @classmethod
+    def of(cls, root: Run) -> Written:
+        """Everything that a run and its sub-workflows have not written yet; for stores that forget with the process."""
+        slices = []
+        look = [root]
+        while look:
+            run = look.pop()
+            if len(run.records) > run.kept:
+                slices.append(Slice(run))
+                run.kept = len(run.records)
+            look.extend(run.children.values())
+        return cls(root, slices)
+
+    @property
+    def status(self) -> str:
+        return str(self._changes["status"])
+
     @property
     def slices(self) -> list[Slice]:
         return self._slices

@@ -438,6 +438,10 @@ class Given:
         self._changes = changes
         self._entries = tuple(entries)
 
+    @property
+    def status(self) -> str | None:
+        return self._changes.get("status")
+
     def changes(self) -> Mapping[str, Any]:
         return self._changes
 
