@@ -4,9 +4,9 @@ A store keeps one `Row` for each execution, its entries (what happened, in order
 with, and the requests of one process to another. It knows nothing of running. All texts are JSON.
 
 Methods are called on an event loop; a store may belong to several loops, one after the other. What is given to be
-written (`Start`, `Batch`) is evaluated when the store writes it, maybe in a thread of its own and maybe much later, so it
-must not change any more; what it raises then is raised to the caller, and harms no other write. Writes of one execution
-are committed in the order in which they were given.
+written (`Start`, `Batch`) is evaluated when the store writes it, maybe in a thread of its own and maybe much later, so
+it must not change any more; what it raises then is raised to the caller, and harms no other write. Writes of one
+execution are committed in the order in which they were given.
 """
 
 from __future__ import annotations
@@ -88,6 +88,10 @@ class Batch(Protocol):
     def id(self) -> str: ...
     @property
     def fence(self) -> int: ...
+    @property
+    def status(self) -> str | None:
+        """The new status, when it changes; it is among the `changes` too."""
+
     def changes(self) -> Mapping[str, Any]:
         """New values of columns of the Row, among them `document` when there is a new one."""
 
@@ -111,6 +115,19 @@ class Filter(NamedTuple):
     before: tuple[int, str] | None = None
     """Goes on after this (created, id)."""
     limit: int = 50
+
+
+def chosen(row: Row, wanted: Filter) -> bool:
+    """Whether a filter asks for this row; its `limit` aside."""
+    return (
+        (wanted.graph is None or wanted.graph in (row.graph_id, row.graph_name))
+        and (not wanted.statuses or row.status in wanted.statuses)
+        and (wanted.owner is None or row.owner == wanted.owner)
+        and (wanted.tag is None or wanted.tag in row.tags)
+        and (wanted.since is None or row.created >= wanted.since)
+        and (wanted.until is None or row.created < wanted.until)
+        and (wanted.before is None or (row.created, row.id) < wanted.before)
+    )
 
 
 class Command(NamedTuple):
@@ -158,8 +175,10 @@ class Store(Protocol):
     async def select(self, wanted: Filter) -> list[Row]:
         """Rows without `head` and `document`, by (created, id), the newest first."""
 
-    async def claim(self, row: Row, runner: Runner, *, status: str = "running", attempt: int | None = None) -> Row | None:
-        """Take an execution on: with a new fence, if its status, runner and fence are still those of `row`; else None."""
+    async def claim(
+        self, row: Row, runner: Runner, *, status: str = "running", attempt: int | None = None
+    ) -> Row | None:
+        """Take an execution on, with a new fence. None unless its status, runner and fence are still those of `row`."""
 
     async def stranded(self) -> list[Row]:
         """Queued and running executions whose runner lives no more (without `head` and `document`)."""
