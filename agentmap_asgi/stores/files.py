@@ -142,7 +142,11 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
             f"The store {path} was written by a newer version (its format is {version}, this one knows up to "
             f"{len(MIGRATIONS)}); update agentmap-asgi"
         )
-    if path.stat().st_size <= SMALL:
+    size, log = path.stat().st_size, path.with_name(path.name + "-wal")
+    ((pages,), (page,)) = (connection.execute(f"PRAGMA {name}").fetchone() for name in ("page_count", "page_size"))
+    if size < pages * page and not (log.exists() and log.stat().st_size):
+        raise StoreUnusable(f"The store {path} is damaged: {size} bytes of {pages * page} are there")
+    if size <= SMALL:
         for problem in problems(connection):
             raise StoreUnusable(f"The store {path} is damaged: {problem}")
     if connection.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
