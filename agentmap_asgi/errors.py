@@ -15,6 +15,7 @@ AgentMapError
 │   ├── StoreUnavailable
 │   ├── Overloaded
 │   └── ShuttingDown
+├── StoreDamaged             what the store has of one execution is not what was written
 ├── ExecutionFailed          an execution ended without success, where a caller wants an exception
 └── NodeFailure              a node ended without a result; the execution routes or fails
     ├── AgentFailed          the agent raised
@@ -70,6 +71,17 @@ class StoreUnusable(ConfigError):
     """The place that `storage_url` names holds no store that can be used here; the message says why."""
 
     code = "store_unusable"
+
+
+class StoreDamaged(AgentMapError):
+    """What the store has of an execution is not what was written; `agentmap-asgi store check` names all such places."""
+
+    code = "store_damaged"
+
+    def __init__(self, execution_id: str | None, reason: str) -> None:
+        self.execution_id = execution_id
+        what = f"What the store has of execution {execution_id}" if execution_id else "The store"
+        super().__init__(f"{what} is damaged: {reason}")
 
 
 class RequestRefused(AgentMapError):

@@ -35,7 +35,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "fastapi": ("services.fastapi",),
     "uvicorn": ("__main__",),
     "pydantic": ("http",),
-    "sqlite3": ("stores.sqlite",),
+    "sqlite3": ("stores.files", "stores.sqlite", "stores.upkeep"),
     "httpx": ("testing",),
     "networkx": (),
     "prometheus_client": (),
