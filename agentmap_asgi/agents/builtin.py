@@ -83,6 +83,7 @@ BUILTINS: Final = Registry(
             compile=routing.orchestrator,
             check=routing.check_orchestrator,
             targets=routing.orchestrator_targets,
+            wide=True,
             rich=True,
             idempotent=True,
         ),

@@ -114,6 +114,8 @@ class Agent:
     """Values of state fields that lead somewhere, to show what a caller may give."""
     targets: Callable[[Node, Mapping[str, Node]], tuple[str, ...]] | None = None
     """(node, all nodes of the workflow) -> names of the nodes it may route to by itself."""
+    wide: bool = False
+    """These may be (almost) all nodes, whatever the row says."""
     check: Callable[[Node], Iterable[Finding]] | None = None
     """What is wrong with a row's options."""
 

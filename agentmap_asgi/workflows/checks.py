@@ -11,7 +11,7 @@ from . import columns
 from .codes import diagnostic
 from .columns import COLUMNS
 from .diagnostics import Diagnostic
-from .graph import MOST_EDGES, Flow, Loop, Targets, flow, loops, named, simple_order, survey
+from .graph import Effort, Flow, Loop, Targets, flow, loops, named, simple_order, survey
 from .model import FunctionRoute, Node, Workflow
 from .text import Guess
 
@@ -27,7 +27,7 @@ ITEM_FIELDS: Final = ("item", "index")
 class Report:
     """Takes the findings of one workflow and gives each its place."""
 
-    __slots__ = ("file", "graph", "guess", "into", "letters")
+    __slots__ = ("effort", "file", "graph", "guess", "into", "letters")
 
     def __init__(
         self,
@@ -37,12 +37,14 @@ class Report:
         *,
         letters: Mapping[str, str | None] | None = None,
         guess: Guess | None = None,
+        effort: Effort | None = None,
     ) -> None:
         self.into = into
         self.file = file
         self.graph = graph
         self.letters = letters or {}
         self.guess = guess or Guess()
+        self.effort = effort or Effort()
 
     def __call__(
         self, code: str, message: str, node: Node | None, column: str | int | None = None, **more: Any
@@ -84,7 +86,7 @@ def check(
         _check_agents(nodes, agents, report, siblings)
     if cut:
         return
-    edges = flow(nodes, agents, targets)
+    edges = flow(nodes, agents, targets, effort=report.effort)
     entry = next(iter(nodes))
     try:
         order = simple_order(edges, entry)
@@ -205,13 +207,12 @@ ANYWHERE: Final = "\0anywhere"
 def _check_reach(nodes: Mapping[str, Node], edges: Flow, reached: Mapping[str, int], report: Report) -> None:
     """One finding for each place where an unreachable part begins."""
     lost = {name: tuple(t for t in edges.targets[name] if t not in reached) for name in nodes if name not in reached}
-    incoming = {target for name, targets in lost.items() for target in targets if target != name}
-    starts = [name for name in lost if name not in incoming]
-    covered = set(survey(lost, starts).component)
+    part = survey(lost, lost).component
+    entered = {part[target] for name, targets in lost.items() for target in targets if part[target] != part[name]}
+    first: dict[int, str] = {}
     for name in lost:
-        if name not in covered:  # a loop that nothing leads into
-            starts.append(name)
-            covered |= set(survey(lost, [name]).component)
+        first.setdefault(part[name], name)
+    starts = [name for number, name in first.items() if number not in entered]
     for name in starts:
         node = nodes[name]
         message = f"No node that can run leads to {name!r}"
@@ -244,15 +245,27 @@ def _check_loops(
                 shown = ", ".join(members[:5]) + (", …" if len(members) > 5 else "")
                 message = f"The loop of {shown} leads nowhere else, so it runs until max_steps ends it"
                 report("AM-R003", message, first, columns.EDGE)
-    for loop in loops(targets, next(iter(nodes)), most=MOST_EDGES):
+    found = loops(targets, next(iter(nodes)), effort=report.effort)
+    forks = _forks(nodes)
+    for loop in found:
         if loop.others:
-            _check_entries(nodes, targets, loop, report)
+            _check_entries(nodes, targets, loop, report, forks=forks)
+    if not found.complete:
+        too_large(nodes, report, "its loops within loops are not")
 
 
-def _check_entries(nodes: Mapping[str, Node], targets: Targets, loop: Loop[str], report: Report) -> None:
+def too_large(nodes: Mapping[str, Node], report: Report, left_out: str) -> None:
+    """Note that an analysis was not made."""
+    message = f"The workflow {report.graph!r} has so many nodes and edges that {left_out} looked at"
+    report("AM-R012", message, next(iter(nodes.values())), columns.GRAPH, text=report.graph)
+
+
+def _check_entries(
+    nodes: Mapping[str, Node], targets: Targets, loop: Loop[str], report: Report, *, forks: bool
+) -> None:
     """A loop that is entered at several nodes: often a join that sends back into one of its own branches."""
-    entered = (loop.header, *loop.others)
-    for name in loop.others if _forks(nodes) else ():
+    entered = frozenset((loop.header, *loop.others))
+    for name in loop.others if forks else ():
         back = next(
             (target for target in targets[name] if target in entered and nodes[target].row < nodes[name].row), None
         )

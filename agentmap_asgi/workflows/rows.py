@@ -16,7 +16,7 @@ from .cells import Memo, NameMemo, Trouble
 from .codes import diagnostic
 from .columns import COLUMNS
 from .diagnostics import Diagnostic
-from .graph import Targets
+from .graph import Effort, Targets
 from .model import FunctionRoute, Node, Route, Workflow
 from .prompts import PREFIXES, Prompts
 from .sheet import END, Sheet, skippable
@@ -99,6 +99,7 @@ class Reading:
         """Problems after which rows are missing, so that no workflow of the file can be trusted."""
         self.trouble: Trouble = {}
         self.guess = Guess()
+        self.effort = Effort()
         self.letters = {column.name: opened.layout.letter(at) for at, column in enumerate(COLUMNS)}
         self.total = self.skipped = self.reported = 0
         self.functions_named = False
@@ -296,7 +297,9 @@ class Reading:
                 self._problem(draft, problem, column=column, node=node.name, row=node.row, line=node.line)
 
     def _report_of(self, draft: Draft) -> checks.Report:
-        return checks.Report(draft.diagnostics, self.file, draft.name, letters=self.letters, guess=self.guess)
+        return checks.Report(
+            draft.diagnostics, self.file, draft.name, letters=self.letters, guess=self.guess, effort=self.effort
+        )
 
     def _draft(self, name: str) -> Draft:
         draft = self.drafts.get(name)
