@@ -116,6 +116,10 @@ class Agent:
     """(node, all nodes of the workflow) -> names of the nodes it may route to by itself."""
     wide: bool = False
     """These may be (almost) all nodes, whatever the row says."""
+    options: frozenset[str] | None = None
+    """The options it takes; None when that is not known, as with the host's own."""
+    mentions: Callable[[Node], Iterable[str]] | None = None
+    """State fields that it uses if they are there, like those in its Prompt."""
     check: Callable[[Node], Iterable[Finding]] | None = None
     """What is wrong with a row's options."""
 

@@ -13,7 +13,7 @@ from ..execution.fields import MISSING, Position, bind, finder, gather
 from ..execution.values import text_of
 from ..workflows.diagnostics import Finding
 from ..workflows.model import Node
-from .registry import Outcome, Site, Step
+from .registry import Outcome, Site, Step, fold
 
 YES: Final = ("true", "yes", "success", "succeed", "1", "t", "y")
 NO: Final = ("false", "no", "failure", "fail", "0", "f", "n")
@@ -129,16 +129,20 @@ def check_switch(node: Node) -> Iterator[Finding]:
     if not isinstance(cases, dict | list) or not cases:
         yield Finding("AM-A004", "error", f"The switch {node.name!r} has no cases", remedy, "Context")
         return
+    otherwise = node.options.get("default")
+    if otherwise is not None and (not isinstance(otherwise, str) or not otherwise):
+        message = f"The default of the switch {node.name!r} is {otherwise!r}, which is no node name"
+        yield Finding("AM-A004", "error", message, remedy, "Context", text_of(otherwise))
     if isinstance(cases, dict):
         if not node.options.get("field") and not node.inputs:
             yield Finding("AM-A004", "error", f"The switch {node.name!r} has no field to look at", remedy, "Context")
         for key, target in cases.items():
-            if not isinstance(target, str):
+            if not isinstance(target, str) or not target:
                 message = f"The case {key!r} leads to {target!r}, which is no node name"
                 yield Finding("AM-A004", "error", message, remedy, "Context", key)
         return
     for case in cases:
-        if not isinstance(case, dict) or not isinstance(case.get("to"), str) or "when" not in case:
+        if not isinstance(case, dict) or not isinstance(case.get("to"), str) or not case["to"] or "when" not in case:
             yield Finding(
                 "AM-A004",
                 "error",
@@ -187,9 +191,8 @@ def orchestrator_targets(node: Node, nodes: Mapping[str, Node]) -> tuple[str, ..
         parts = named if isinstance(named, list) else str(named).replace(",", "|").split("|")
         found = [str(part).strip() for part in parts]
     elif kind:
-        found = [
-            name for name, other in nodes.items() if other.agent_type == str(kind).casefold() and other is not node
-        ]
+        wanted = fold(str(kind))
+        found = [name for name, other in nodes.items() if fold(other.agent_type) == wanted and other is not node]
     else:
         found = [name for name, other in nodes.items() if other is not node]
     otherwise = node.options.get("default_target")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final
 
-from ..agents.registry import Agent
+from ..agents.registry import Agent, fold
 from ..execution.fields import SPECIAL
 from . import columns
 from .codes import diagnostic
@@ -83,7 +84,7 @@ def check(
     if "|" in "".join(nodes):
         _check_names(nodes, report)
     if agents:
-        _check_agents(nodes, agents, report, siblings)
+        torn = _check_agents(nodes, agents, report, siblings) or torn
     if cut:
         return
     edges = flow(nodes, agents, targets, effort=report.effort)
@@ -113,19 +114,40 @@ def _check_names(nodes: Mapping[str, Node], report: Report) -> None:
 
 def _check_agents(
     nodes: Mapping[str, Node], agents: Mapping[str, Agent], report: Report, siblings: Collection[str]
-) -> None:
+) -> bool:
+    """True when edges are missing for want of the options that would say them."""
+    torn = False
+    types: Counter[str] = Counter()
     for name, agent in agents.items():
         node = nodes[name]
+        kind = (node.options.get("nodeType") or node.options.get("node_type")) if agent.wide else None
+        if kind and node.options.get("nodes") in (None, "", "all"):
+            types = types or Counter(fold(other.agent_type) for other in nodes.values())
+            torn = _check_node_type(node, str(kind), types, report) or torn
         if agent.check is not None:
             for found in agent.check(node):
                 more = {"severity": found.severity, "hint": found.hint, "text": found.text}
                 report(found.code, found.message, node, found.column_name, **more)
+                torn = torn or (agent.targets is not None and found.code == "AM-A004")
         workflow = node.options.get("workflow") if agent.sub_workflow else None
         if isinstance(workflow, str) and workflow.startswith("::") and workflow[2:].strip() not in siblings:
             near = report.guess(workflow[2:], siblings)
             hint = f"Did you mean ::{near}?" if near else None
             message = f"The file has no workflow {workflow[2:]!r}"
             report("AM-R011", message, node, columns.CONTEXT, text=workflow, hint=hint)
+    return torn
+
+
+def _check_node_type(node: Node, kind: str, types: Counter[str], report: Report) -> bool:
+    """Report an orchestrator whose candidates are the nodes of a type that no other node has."""
+    if types[fold(kind)] > (fold(node.agent_type) == fold(kind)):
+        return False
+    near = report.guess(fold(kind), [name for name in types if name])
+    hint = f"Did you mean {near!r}?" if near else "Name a type that nodes of this workflow have, or give nodes."
+    message = f"The orchestrator {node.name!r} chooses among nodes of the type {kind!r}, and there is none"
+    severity = "warning" if node.options.get("default_target") else "error"
+    report("AM-A004", message, node, columns.CONTEXT, text=kind, hint=hint, severity=severity)
+    return True
 
 
 def check_idle_cells(node: Node, agent: Agent | None, report: Report) -> None:
@@ -304,7 +326,7 @@ def _check_fields(
     component: Mapping[str, int],
     report: Report,
 ) -> None:
-    early, written = _early_reads(nodes, agents, order)
+    early, written, _ = _early_reads(nodes, agents, order)
     if not early or not written:
         return
     late = {field: reader for field, reader in early.items() if field in written}
@@ -320,46 +342,67 @@ def _check_fields(
         if reader in writers[field]:
             continue  # a counter or the like: it goes on from what the caller gives
         writer = writers[field][0]
-        message = f"{reader!r} reads {field!r} before {writer!r} (row {nodes[writer].row}) has written it"
         looping = component and any(component.get(w) == component.get(reader) for w in writers[field])
+        shown = field in shown_by(node, agents.get(reader))
+        verb, column = ("shows", columns.PROMPT) if shown else ("reads", columns.INPUTS)
+        message = f"{reader!r} {verb} {field!r} before {writer!r} (row {nodes[writer].row}) has written it"
         hint = "In the first round it is null, unless the caller gives it." if looping else None
-        report("AM-F001", message, node, columns.INPUTS, text=field, severity="info" if looping else None, hint=hint)
+        if shown:
+            hint = f"Until then {{{field}}} stays in the text as it is, unless the caller gives it."
+        report("AM-F001", message, node, column, text=field, severity="info" if looping else None, hint=hint)
 
 
 def _early_reads(
     nodes: Mapping[str, Node], agents: Mapping[str, Agent], order: Iterable[str]
-) -> tuple[dict[str, str], set[str]]:
-    """({field: the first node that reads it while no node before has written it}, all fields written)."""
+) -> tuple[dict[str, str], set[str], set[str]]:
+    """({field: the first node that reads it while no node before has written it}, all fields written, those of the
+    first that some node must have: a Prompt does without).
+    """
     written: set[str] = set()
     early: dict[str, str] = {}
+    needed: set[str] = set()
     for node in map(nodes.get, order):
         if node is None:
             continue  # ANYWHERE
         for entry in node.inputs:
             source = entry[0]
-            if source not in written and source not in early:
-                _note(source, node, written, early)
+            if source not in written and source not in needed:
+                _note(source, node, written, early, needed)
         if node.name in agents or node.map_over:
-            for source in further_reads(node, agents.get(node.name)):
-                if source not in written and source not in early:
-                    _note(source, node, written, early)
+            agent = agents.get(node.name)
+            for source in further_reads(node, agent):
+                if source not in written and source not in needed:
+                    _note(source, node, written, early, needed)
+            for source in agent.mentions(node) if agent is not None and agent.mentions is not None else ():
+                _note(source, node, written, early, None)
             written.update(written_by(node))
         else:
             written.update(node.outputs)
-    return early, written
+    return early, written, needed
 
 
-def _note(source: str, node: Node, written: set[str], early: dict[str, str]) -> None:
+def _note(source: str, node: Node, written: set[str], early: dict[str, str], needed: set[str] | None) -> None:
     head = source.partition(".")[0]
-    if head in SPECIAL or head in written or head in early or (node.map_over and head in ITEM_FIELDS):
+    if head in SPECIAL or head in written or (node.map_over and head in ITEM_FIELDS):
         return
-    early[head] = node.name
+    early.setdefault(head, node.name)
+    if needed is not None:
+        needed.add(head)
 
 
 def further_reads(node: Node, agent: Agent | None) -> tuple[str, ...]:
     """Fields that a node reads and its Input_Fields do not name."""
     own = tuple(agent.reads(node)) if agent is not None and agent.reads is not None else ()
     return (*own, node.map_over) if node.map_over else own
+
+
+def shown_by(node: Node, agent: Agent | None) -> set[str]:
+    """First parts of the fields that a node uses if they are there, and does not read otherwise."""
+    if agent is None or agent.mentions is None:
+        return set()
+    names = {name.partition(".")[0] for name in agent.mentions(node)} - SPECIAL
+    names -= {field.source.partition(".")[0] for field in node.inputs}
+    return names.difference(ITEM_FIELDS) if node.map_over else names
 
 
 def written_by(node: Node) -> tuple[str, ...]:
@@ -370,12 +413,14 @@ def written_by(node: Node) -> tuple[str, ...]:
 def input_schema(workflow: Workflow, agents: Mapping[str, Agent]) -> dict[str, Any]:
     """What a caller gives, as JSON Schema (2020-12): the fields that are read before any node can have written them.
 
-    Required are those that no node writes; one that a node writes as well (a counter, a loop's feedback) is optional.
-    Of types only the lists of Map_Over are known. `agents` are those with `reads` or `targets`, by node.
+    Required are those that no node writes; one that a node writes as well (a counter, a loop's feedback) is optional,
+    and so is one that only Prompts show. Of types only the lists of Map_Over are known. `agents` are those with
+    `reads`, `mentions` or `targets`, by node.
     """
     nodes = workflow.nodes
     early: dict[str, str] = {}
     written: set[str] = set()
+    needed: set[str] = set()
     lists = {node.map_over for node in nodes.values()}
     samples: dict[str, Any] = {}
     for name, agent in agents.items():
@@ -385,18 +430,22 @@ def input_schema(workflow: Workflow, agents: Mapping[str, Agent]) -> dict[str, A
         for name, targets in edges.targets.items():
             edges.targets[name] = tuple(target for target in targets if target in nodes)
         order = simple_order(edges, workflow.entry) or survey(_closed(edges), [workflow.entry]).order
-        early, written = _early_reads(nodes, agents, order)
+        early, written, needed = _early_reads(nodes, agents, order)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": workflow.name,
         "type": "object",
         "properties": {
-            field: {"description": f"Read by {reader}"}
+            field: {"description": f"{'Read' if field in needed else 'Shown'} by {reader}"}
             | ({"type": "array"} if field in lists else {})
             | ({"examples": [samples[field]]} if field in samples else {})
             for field, reader in early.items()
         },
-        "required": [field for field in early if _asked_for(field, nodes[early[field]]) or field not in written],
+        "required": [
+            field
+            for field in early
+            if field in needed and (_asked_for(field, nodes[early[field]]) or field not in written)
+        ],
         "additionalProperties": True,
     }
 

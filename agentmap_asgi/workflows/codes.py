@@ -89,6 +89,7 @@ CODES: Final[dict[str, Code]] = {
             "AM-A006", "error", "A node policy is not understood", "Write Retry as 3 and Timeout as 30s, 500ms or 2m."
         ),
         Code("AM-A007", "warning", "Two places say different things", "Say it once; Context counts."),
+        Code("AM-A008", "info", "An option is unknown", "It is kept and has no effect."),
         # X: conditions
         Code("AM-X001", "error", "A condition is not understood", "Compare names and literals: amount > 100."),
         # V: values

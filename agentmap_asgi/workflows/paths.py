@@ -11,7 +11,7 @@ from ..agents.registry import Agent, Registry
 from ..execution.fields import SPECIAL
 from ..execution.templates import Template
 from . import columns
-from .checks import ITEM_FIELDS, Report, further_reads, too_large, written_by
+from .checks import ITEM_FIELDS, Report, further_reads, shown_by, too_large, written_by
 from .diagnostics import Diagnostic
 from .graph import MOST_WORK, Effort, Flow, Loop, flow, forward, loops, named
 from .model import FunctionRoute, Node, Workflow
@@ -125,11 +125,14 @@ def _check_reads(paths: _Paths, report: Report, known: set[tuple[str, str | None
         sure_in: frozenset[str] = frozenset()
         if before and name != paths.entry:
             sure_in = _certain(before, forks, sure)
-        for field in sorted((paths.reads(node) & maybe_in) - sure_in):
+        reads, shown = paths.reads(node), shown_by(node, paths.agents.get(name))
+        for field in sorted(((reads | shown) & maybe_in) - sure_in):
             if ("AM-F001", field) not in known and field not in said and field not in written_by(node):
                 said.add(field)
-                message = f"{name!r} reads {field!r}, which is not written on every path that leads to it"
-                report("AM-F001", message, node, columns.INPUTS, text=field)
+                verb, column = ("reads", columns.INPUTS) if field in reads else ("shows", columns.PROMPT)
+                message = f"{name!r} {verb} {field!r}, which is not written on every path that leads to it"
+                hint = None if field in reads else f"There {{{field}}} stays in the text as it is."
+                report("AM-F001", message, node, column, text=field, hint=hint)
         own = frozenset(written_by(node))
         sure[name] = sure_in | own
         maybe[name] = maybe_in | own
@@ -174,8 +177,9 @@ def _check_unread(paths: _Paths, report: Report) -> None:
     mentioned = set().union(*(paths.mentions(paths.nodes[name]) for name in paths.order))
     for name in paths.order:
         node = paths.nodes[name]
-        if not paths.graph[name]:
-            continue  # what the last nodes write is what the caller reads
+        agent = paths.agents.get(name)
+        if not paths.graph[name] or (agent is not None and agent.rich and not agent.sub_workflow):
+            continue  # what the last nodes write is what the caller reads; a decision has its use in where it leads
         for field in written_by(node):
             if field not in mentioned:
                 message = f"No node reads {field!r}, which {name!r} writes; only the caller sees it"

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from ..agents.registry import Agent, Registry, fold
 from . import cells as cell
-from . import checks, columns, options
+from . import checks, columns, options, policies
 from .cells import Memo, NameMemo, Trouble
 from .codes import diagnostic
 from .columns import COLUMNS
@@ -228,10 +228,12 @@ class Reading:
                     self._duplicate(draft, node)
                     continue
                 draft.targets[name] = edge + success + failure  # not used when any cell has a function
-                if special and agent is not None:
+                if agent is not None and (special or ("{" in prompt and agent.mentions is not None)):
                     draft.agents[name] = agent
                 if edge and (success or failure):
                     checks.check_idle_cells(node, agent, self._report_of(draft))
+                if values and agent is not None:
+                    self._options(draft, node, agent)
                 if trouble:
                     self._explain(picked, draft, node)
         except csv.Error as exc:
@@ -295,6 +297,10 @@ class Reading:
         for column, text in enumerate(picked):
             for problem in self.trouble.get((column, text), ()):
                 self._problem(draft, problem, column=column, node=node.name, row=node.row, line=node.line)
+
+    def _options(self, draft: Draft, node: Node, agent: Agent) -> None:
+        for code, severity, message, hint, column, text in policies.check_options(node, agent, self.guess):
+            self._report_of(draft)(code, message, node, column, text=text, hint=hint, severity=severity)
 
     def _report_of(self, draft: Draft) -> checks.Report:
         return checks.Report(

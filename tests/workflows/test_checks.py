@@ -163,6 +163,73 @@ def test_fields_in_order_are_clean(rows: tuple[str, ...]) -> None:
     assert findings(*rows) == []
 
 
+WRONG = {
+    "on_item_error": ('{"on_item_error": "colect"}', "AM-A004", "error", "collect"),
+    "concurrency of none": ('{"concurrency": 0}', "AM-A004", "error", "whole number"),
+    "concurrency as text": ('{"concurrency": "many"}', "AM-A004", "error", "whole number"),
+    "concurrency as a truth": ('{"concurrency": true}', "AM-A004", "error", "whole number"),
+    "output_validation": ('{"output_validation": "strict"}', "AM-A004", "error", "ignore, warn or error"),
+    "on_error": ('{"on_error": "proceed"}', "AM-A004", "warning", "fail or continue"),
+    "idempotent": ('{"idempotent": "yes"}', "AM-A004", "warning", "without quotes"),
+    "a list": ('{"on_item_error": ["skip"]}', "AM-A004", "error", "collect"),
+    "an unknown name": ('{"concurency": 3}', "AM-A008", "info", "'concurrency'"),
+    "a foreign name": ('{"temperature": 0.2}', "AM-A008", "info", "no effect"),
+    "a text": ("be brief", "AM-A008", "info", "{key=value}"),
+}
+
+
+@pytest.mark.parametrize(("context", "code", "severity", "word"), WRONG.values(), ids=WRONG)
+def test_wrong_options_are_reported_at_their_cell(context: str, code: str, severity: str, word: str) -> None:
+    """With what to write instead. A name that nobody knows is a note, never an error."""
+    header = "GraphName,Node,Output_Field,Map_Over,Context\n"
+    (problem,) = load(f"{header}G,A,a|b,items,{cell(context)}\n").findings
+    assert (problem.code, problem.severity, problem.column, problem.row) == (code, severity, "E", 2)
+    assert word in problem.hint
+
+
+def test_options_of_own_agents_are_their_own() -> None:
+    """Only what the execution itself looks at is checked: without Map_Over `concurrency` may mean anything."""
+    header = "GraphName,Node,AgentType,Output_Field,Map_Over,Context\n"
+    own = cell('{"concurrency": "high", "output_validation": "strict", "colour": "red"}')
+    assert codes(load(f"{header}G,A,lookup,a,,{own}\n")) == []
+    assert codes(load(f"{header}G,A,lookup,a|b,items,{own}\n")) == ["AM-A004", "AM-A004"]
+
+
+def test_right_options_are_clean() -> None:
+    """Those of the agent, and those that any node may have."""
+    header = "GraphName,Node,AgentType,Output_Field,Map_Over,Context\n"
+    options = '{"on_error": "continue", "on_item_error": "skip", "concurrency": 3, "output_validation": "warn", "keywords": "a b", "idempotent": true, "separator": ","}'  # fmt: skip # noqa: E501
+    assert codes(load(f"{header}G,A,summary,a|b,x,{cell(options)}\n")) == []
+
+
+@pytest.mark.parametrize("default", ["5", '[""]', '""'])
+def test_the_default_of_a_switch_is_a_node(default: str) -> None:
+    """Another value is an error; a name that does not exist is an unknown target."""
+    options = cell(f'{{"field": "k", "cases": {{"x": "B"}}, "default": {default}}}')
+    (problem,) = findings(f"A,switch,,,,{options}", "B")
+    assert (problem.code, problem.severity, problem.column_name) == ("AM-A004", "error", "Context")
+    gone = cell('{"field": "k", "cases": {"x": "B"}, "default": "Bb"}')
+    (problem,) = findings(f"A,switch,,,,{gone}", "B")
+    assert (problem.code, problem.text, problem.column_name) == ("AM-R001", "Bb", "Context")
+
+
+def test_the_node_type_of_an_orchestrator_is_one_that_nodes_have() -> None:
+    """Without a default_target nothing could be chosen, so it is an error."""
+    for written in ("echo", "Echo", "EchoAgent"):
+        assert findings(f"A,orchestrator,,,,{{nodeType={written}}},request", "B,echo", "C,echo") == []
+    (problem,) = findings("A,orchestrator,,,,{nodeType=ecko},request", "B,echo", "C,echo")
+    assert (problem.code, problem.severity, problem.text) == ("AM-A004", "error", "ecko")
+    assert "'echo'" in problem.hint
+    problems = findings('A,orchestrator,,,,"{nodeType=summary, default_target=B}",request', "B,echo")
+    assert [(p.code, p.severity) for p in problems] == [("AM-A004", "warning")]
+
+
+def test_an_input_node_names_what_it_asks_for() -> None:
+    """Without Output_Field it does nothing."""
+    (problem,) = findings("A,input,B", "B")
+    assert (problem.code, problem.severity, problem.column_name) == ("AM-A005", "warning", "Output_Field")
+
+
 def test_the_input_schema_asks_for_what_nobody_writes() -> None:
     """Fields that are read first and written by no node are required; those a node writes too are optional."""
     found = workflow(
@@ -175,6 +242,40 @@ def test_the_input_schema_asks_for_what_nobody_writes() -> None:
     assert schema["required"] == ["question", "topic", "ok", "order"]
     assert list(schema["properties"]) == ["question", "topic", "count", "ok", "order"]
     assert schema["additionalProperties"] is True
+
+
+def test_a_field_that_only_a_prompt_shows_is_an_optional_input() -> None:
+    """The text does without it. Input_Fields, conditions and the node's own parameters are another matter."""
+    header = "GraphName,Node,AgentType,Edge,Input_Fields,Output_Field,Prompt\n"
+    found = workflow(
+        header
+        + "G,A,default,B,who:name,text,Hello {name} of {firm} on {day.short}: {error} {text}\n"
+        + "G,B,echo,C,day,more,{text} {later}\n"
+        + "G,C,lookup,D,,later,{own}\nG,D,aggregator,,text,end,{unused}\n"
+    )
+    agents = {name: REGISTRY[node.agent_type] for name, node in found.nodes.items()}
+    schema = input_schema(found, agents)
+    assert list(schema["properties"]) == ["who", "firm", "day", "text", "later"]
+    assert schema["required"] == ["who", "day"]
+    assert schema["properties"]["firm"] == {"description": "Shown by A"}
+
+
+def test_a_prompt_that_shows_a_field_too_early_warns() -> None:
+    """At its Prompt cell, when only a later node writes the field; in a loop it is a note."""
+    header = "GraphName,Node,AgentType,Edge,Failure_Next,Output_Field,Prompt\n"
+    (problem,) = load(header + "G,A,,B,,,Total: {total} for {customer}\nG,B,,,,total,1\n").findings
+    assert (problem.code, problem.severity, problem.column_name, problem.text) == (
+        *("AM-F001", "warning", "Prompt", "total"),
+    )
+    assert "{total} stays" in problem.hint
+    rows = "G,Draft,,Review,,text,Mind: {feedback}\nG,Review,branching,,Draft,feedback,\n"
+    assert [(p.code, p.severity) for p in load(header + rows).findings if p.text == "feedback"] == [("AM-F001", "info")]
+
+
+def test_a_prompt_may_show_what_the_node_writes() -> None:
+    """A text that grows."""
+    header = "GraphName,Node,Edge,Output_Field,Prompt\n"
+    assert codes(load(header + "G,A,B,log,{log} a\nG,B,,log,{log} b\n")) == []
 
 
 def test_the_items_of_map_over_are_not_inputs() -> None:

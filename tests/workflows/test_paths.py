@@ -57,6 +57,18 @@ def test_a_field_that_nobody_reads_is_noted() -> None:
     assert [(p.code, p.severity, p.text) for p in problems] == [("AM-F002", "info", "lost")]
 
 
+def test_a_prompt_that_shows_what_one_path_leaves_out_warns() -> None:
+    """On that path the text would keep the braces."""
+    problems = findings("A,branching,,B,C,x", "B,,D,,,,text", "C,,D", "D,,,,,,,Dear {text} {caller}")
+    assert [(p.code, p.node, p.text, p.column_name) for p in problems] == [("AM-F001", "D", "text", "Prompt")]
+    assert "{text}" in problems[0].hint
+
+
+def test_decisions_need_not_be_read() -> None:
+    """Their use is where they lead."""
+    assert findings("A,branching,,B,C,x,decided", "B,,,,,,text", "C,,,,,,text") == []
+
+
 def test_loops_are_walked_once() -> None:
     """A loop's way back makes no path of its own."""
     assert findings("A,,B,,,,n", "B,branching,,C,A,n", "C,,,,,n") == []
