@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final
@@ -9,12 +10,12 @@ from typing import Any, Final
 from ..agents.registry import Agent, fold
 from ..execution.fields import SPECIAL
 from . import columns
-from .codes import diagnostic
+from .codes import CODES, diagnostic
 from .columns import COLUMNS
 from .diagnostics import Diagnostic
 from .graph import Effort, Flow, Loop, Targets, flow, loops, named, simple_order, survey
 from .model import FunctionRoute, Node, Workflow
-from .text import Guess
+from .text import Guess, spoiled
 
 RESERVED: Final = frozenset(
     {"audit", "docs", "execute", "executions", "health", "list", "metrics", "openapi.json", "ready", "reload"}
@@ -22,13 +23,19 @@ RESERVED: Final = frozenset(
 )
 """Workflow names that stand for something else in the HTTP paths."""
 
+BEHIND: Final = {
+    **dict.fromkeys(("batch", "stream"), "Start it by its graph_name in POST /execute."),
+    **dict.fromkeys(("graph", "schema"), "With its file it is called file::{name}, not file/{name}."),
+}
+"""Words that HTTP paths have further behind, and how a workflow of that name is reached nevertheless."""
+
 ITEM_FIELDS: Final = ("item", "index")
 
 
 class Report:
     """Takes the findings of one workflow and gives each its place."""
 
-    __slots__ = ("effort", "file", "graph", "guess", "into", "letters")
+    __slots__ = ("effort", "file", "graph", "guess", "into", "letters", "misspelt")
 
     def __init__(
         self,
@@ -39,13 +46,16 @@ class Report:
         letters: Mapping[str, str | None] | None = None,
         guess: Guess | None = None,
         effort: Effort | None = None,
+        misspelt: bool = False,
     ) -> None:
+        """`misspelt` says that a column has gone missing under a header that is reported already."""
         self.into = into
         self.file = file
         self.graph = graph
         self.letters = letters or {}
         self.guess = guess or Guess()
         self.effort = effort or Effort()
+        self.misspelt = misspelt
 
     def __call__(
         self, code: str, message: str, node: Node | None, column: str | int | None = None, **more: Any
@@ -56,6 +66,10 @@ class Report:
         if name is not None:
             more |= {"column_name": name, "column": self.letters.get(name)}
         self.into.append(diagnostic(code, message, file=self.file, graph=self.graph, **more))
+
+    def retract(self, code: str, node: Node, text: str) -> None:
+        """Take back a finding that another one explains."""
+        self.into[:] = [one for one in self.into if (one.code, one.row, one.text) != (code, node.row, text)]
 
 
 def check(
@@ -79,6 +93,11 @@ def check(
         message = f"The name {report.graph!r} stands for an operation in HTTP paths"
         hint = f"Rename the workflow, or reach it under /workflows/{report.graph}."
         report("AM-N006", message, next(iter(nodes.values()), None), columns.GRAPH, text=report.graph, hint=hint)
+    elif report.graph in BEHIND:
+        message = f"The name {report.graph!r} has a meaning of its own in some HTTP paths"
+        hint = BEHIND[report.graph].format(name=report.graph)
+        first = next(iter(nodes.values()), None)
+        report("AM-N006", message, first, columns.GRAPH, text=report.graph, hint=hint, severity="info")
     if not nodes:
         return
     if "|" in "".join(nodes):
@@ -102,7 +121,8 @@ def check(
             _check_reach(nodes, edges, component, report)
         if found.cyclic:
             _check_loops(nodes, edges, found.cyclic, agents, report, torn=torn)
-    _check_fields(nodes, agents, order, component, report)
+    if not report.misspelt:
+        _check_fields(nodes, agents, order, component, report)
 
 
 def _check_names(nodes: Mapping[str, Node], report: Report) -> None:
@@ -117,6 +137,7 @@ def _check_agents(
 ) -> bool:
     """True when edges are missing for want of the options that would say them."""
     torn = False
+    unread = {found.node for found in report.into if found.code in ("AM-A003", "AM-F005", "AM-V002")}
     types: Counter[str] = Counter()
     for name, agent in agents.items():
         node = nodes[name]
@@ -124,8 +145,10 @@ def _check_agents(
         if kind and node.options.get("nodes") in (None, "", "all"):
             types = types or Counter(fold(other.agent_type) for other in nodes.values())
             torn = _check_node_type(node, str(kind), types, report) or torn
-        if agent.check is not None:
+        if agent.check is not None and name not in unread:
             for found in agent.check(node):
+                if found.severity != "error" and report.misspelt:
+                    continue
                 more = {"severity": found.severity, "hint": found.hint, "text": found.text}
                 report(found.code, found.message, node, found.column_name, **more)
                 torn = torn or (agent.targets is not None and found.code == "AM-A004")
@@ -181,20 +204,33 @@ def _check_targets(nodes: Mapping[str, Node], edges: Flow, report: Report) -> bo
                 spelled = {_plain(known): known for known in reversed(list(nodes))}
             near = spelled.get(_plain(target))
             safe = near is not None
-            if near is None:
+            if near is None and not _separated(target):
                 near = report.guess(target, nodes)
             node = nodes[name]
             column = _column_of(node, target)
             message = f"The node {name!r} leads to {target!r}, and {node.graph!r} has no such node"
             hint = f"Did you mean {near!r}?" if near else None
             fix = near if safe else None
+            meant = [near] if near else []
+            if not safe and (parts := _separated(target)):
+                meant = [part for part in parts if part in nodes]
+                hint = f"Several targets are separated by |: {'|'.join(parts)}"
+                fix = "|".join(parts) if len(meant) == len(parts) else None
+            suspect = spoiled(target)
+            if suspect is not None and not meant:
+                report.retract(suspect.code, node, target)
+                hint = f"It looks like what a spreadsheet made of a name. {CODES[suspect.code].remedy}"
             report("AM-R001", message, node, column, text=target, hint=hint, fix=fix)
-            if near is None:
-                torn = True
-            else:
-                kept.append(near)
+            torn = torn or not meant
+            kept += meant
         edges.targets[name] = tuple(kept)
     return torn
+
+
+def _separated(target: str) -> list[str]:
+    """The names in a target that are separated by other signs than |."""
+    parts = [part.strip() for part in re.split(r"[,;\n]", target)]
+    return [part for part in parts if part] if len(parts) > 1 else []
 
 
 def _plain(name: str) -> str:

@@ -174,7 +174,7 @@ def _check_parallel_writes(paths: _Paths, report: Report) -> None:
 
 
 def _check_unread(paths: _Paths, report: Report) -> None:
-    mentioned = set().union(*(paths.mentions(paths.nodes[name]) for name in paths.order))
+    mentioned = set().union(*map(paths.mentions, paths.nodes.values()))
     for name in paths.order:
         node = paths.nodes[name]
         agent = paths.agents.get(name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from sheets import REGISTRY, cell, codes, load, workflow
 
-from agentmap_asgi.workflows.checks import RESERVED, input_schema
+from agentmap_asgi.workflows.checks import BEHIND, RESERVED, input_schema
 from agentmap_asgi.workflows.diagnostics import Diagnostic
 
 HEADER = "GraphName,Node,AgentType,Edge,Success_Next,Failure_Next,Context,Input_Fields,Output_Field\n"
@@ -54,6 +54,48 @@ def test_a_target_that_differs_in_case_or_signs_has_a_fix(written: str) -> None:
 def test_an_unknown_target_without_a_near_name_hides_no_second_message() -> None:
     """What cannot be reached may be reached through the cell that is wrong, so only that is reported."""
     assert codes(findings("A,,Zzzzzz", "B,,C", "C")) == ["AM-R001"]
+
+
+@pytest.mark.parametrize("written", ["B,C", "B; C", "B\nC"])
+def test_targets_that_are_not_separated_by_bars_are_understood(written: str) -> None:
+    """One error that says how; what they lead to is not called unreachable."""
+    (problem,) = findings(f"A,,{cell(written)}", "B,,D", "C", "D")
+    assert (problem.code, problem.text, problem.fix) == ("AM-R001", written, "B|C")
+    assert "B|C" in problem.hint
+    (problem,) = findings('A,,"B,Qqqq"', "B,,D", "D")
+    assert (problem.code, problem.fix) == ("AM-R001", None)
+
+
+CAUSES = {
+    "an error value as target": (("A,,#REF!", "B"), "AM-V002"),
+    "an error value among targets": (("A,,B|#N/A", "B"), "AM-V002"),
+    "an error value as agent": (("A,#NAME?,B", "B"), "AM-V002"),
+    "an error value as input": (("A,branching,,B,,,#REF!", "B"), "AM-V002"),
+    "an error value as options": (("A,switch,,,,#VALUE!,x", "B"), "AM-V002"),
+    "a date as target": (("A,,1-Mar", "B"), "AM-R001"),
+    "options that are not understood": (("A,branching,,B,,{when", "B"), "AM-A003"),
+    "a switch without cases": (("A,switch,,,,{field=x}", "B"), "AM-A004"),
+}
+
+
+@pytest.mark.parametrize(("rows", "code"), CAUSES.values(), ids=CAUSES)
+def test_one_cause_gives_one_message(rows: tuple[str, ...], code: str) -> None:
+    """What follows from it is not reported too."""
+    problems = findings(*rows)
+    assert [(p.code, p.severity) for p in problems] == [(code, "error")]
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "GraphName,Node,AgentType,Sucess_Next,Failure_Next,Context,Input_Fields,Output_Field",
+        "GraphName,Node,AgentType,Success_Next,Failure_Next,Contxt,Inptu_Fields,Output_Field",
+    ],
+)
+def test_a_misspelt_header_is_reported_alone(header: str) -> None:
+    """Nodes that its cells lead to are not called unreachable, and agents are not said to lack what it gives."""
+    loaded = load(header + "\nG,A,branching,B,C,{when=x},,\nG,B,input,D,,,,x\nG,C,orchestrator,D,,,x,\nG,D,,,,,,\n")
+    assert {p.code for p in loaded.findings} == {"AM-H002"}
 
 
 def test_each_unknown_target_is_reported_in_its_column() -> None:
@@ -135,6 +177,14 @@ def test_reserved_workflow_names_warn(name: str) -> None:
     (problem,) = load(f"GraphName,Node\n{name},A\n").findings
     assert (problem.code, problem.severity) == ("AM-N006", "warning")
     assert f"/workflows/{name}" in problem.hint
+
+
+@pytest.mark.parametrize("name", sorted(BEHIND))
+def test_words_further_behind_in_paths_are_noted(name: str) -> None:
+    """Such a workflow has paths of its own, and another way where they mean something else."""
+    (problem,) = load(f"GraphName,Node\n{name},A\n").findings
+    assert (problem.code, problem.severity, problem.column_name) == ("AM-N006", "info", "GraphName")
+    assert "/execute" in problem.hint or f"file::{name}" in problem.hint
 
 
 def test_a_field_read_before_it_is_written_warns() -> None:
