@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 from ..agents.registry import Agent, fold
@@ -28,6 +29,9 @@ BEHIND: Final = {
     **dict.fromkeys(("graph", "schema"), "With its file it is called file::{name}, not file/{name}."),
 }
 """Words that HTTP paths have further behind, and how a workflow of that name is reached nevertheless."""
+
+_BRACED: Final = re.compile(r"\{([^\W\d][\w-]*)")
+"""What may be a field in a Prompt."""
 
 ITEM_FIELDS: Final = ("item", "index")
 
@@ -77,6 +81,7 @@ def check(
     agents: Mapping[str, Agent],
     report: Report,
     *,
+    showing: Mapping[str, Agent] = MappingProxyType({}),
     targets: Targets | None = None,
     torn: bool = False,
     cut: bool = False,
@@ -84,7 +89,8 @@ def check(
 ) -> None:
     """Report what is wrong with the graph.
 
-    `agents` are those with checks, reads or targets of their own, by node. `targets` are what the routing cells name,
+    `agents` are those with checks, reads or targets of their own, by node; `showing` those that use fields of their
+    Prompt. `targets` are what the routing cells name,
     if no cell has a function; the loader has them at hand. `torn` says that nodes or edges are missing for reasons
     reported already, so that what looks unreachable may not be; `cut`, that rows of the file were never read, so that
     the graph says nothing. `siblings` are the file's workflows.
@@ -122,7 +128,7 @@ def check(
         if found.cyclic:
             _check_loops(nodes, edges, found.cyclic, agents, report, torn=torn)
     if not report.misspelt:
-        _check_fields(nodes, agents, order, component, report)
+        _check_fields(nodes, agents, showing, order, component, report)
 
 
 def _check_names(nodes: Mapping[str, Node], report: Report) -> None:
@@ -358,11 +364,12 @@ def _can_leave(node: Node, targets: Iterable[str], inside: Collection[str], agen
 def _check_fields(
     nodes: Mapping[str, Node],
     agents: Mapping[str, Agent],
+    showing: Mapping[str, Agent],
     order: Iterable[str],
     component: Mapping[str, int],
     report: Report,
 ) -> None:
-    early, written, _ = _early_reads(nodes, agents, order)
+    early, written, _ = _early_reads(nodes, agents, showing, order)
     if not early or not written:
         return
     late = {field: reader for field, reader in early.items() if field in written}
@@ -379,7 +386,7 @@ def _check_fields(
             continue  # a counter or the like: it goes on from what the caller gives
         writer = writers[field][0]
         looping = component and any(component.get(w) == component.get(reader) for w in writers[field])
-        shown = field in shown_by(node, agents.get(reader))
+        shown = field in shown_by(node, showing.get(reader))
         verb, column = ("shows", columns.PROMPT) if shown else ("reads", columns.INPUTS)
         message = f"{reader!r} {verb} {field!r} before {writer!r} (row {nodes[writer].row}) has written it"
         hint = "In the first round it is null, unless the caller gives it." if looping else None
@@ -389,7 +396,7 @@ def _check_fields(
 
 
 def _early_reads(
-    nodes: Mapping[str, Node], agents: Mapping[str, Agent], order: Iterable[str]
+    nodes: Mapping[str, Node], agents: Mapping[str, Agent], showing: Mapping[str, Agent], order: Iterable[str]
 ) -> tuple[dict[str, str], set[str], set[str]]:
     """({field: the first node that reads it while no node before has written it}, all fields written, those of the
     first that some node must have: a Prompt does without).
@@ -404,16 +411,17 @@ def _early_reads(
             source = entry[0]
             if source not in written and source not in needed:
                 _note(source, node, written, early, needed)
-        if node.name in agents or node.map_over:
-            agent = agents.get(node.name)
-            for source in further_reads(node, agent):
+        name = node.name
+        if name in agents or node.map_over:
+            for source in further_reads(node, agents.get(name)):
                 if source not in written and source not in needed:
                     _note(source, node, written, early, needed)
-            for source in agent.mentions(node) if agent is not None and agent.mentions is not None else ():
-                _note(source, node, written, early, None)
-            written.update(written_by(node))
-        else:
-            written.update(node.outputs)
+        if name in showing:
+            for head in _BRACED.findall(node.prompt):
+                if head not in written and head not in early:  # seldom, so the Prompt is taken apart only here
+                    _note_shown(node, showing[name], written, early)
+                    break
+        written.update(written_by(node) if name in agents else node.outputs)
     return early, written, needed
 
 
@@ -424,6 +432,11 @@ def _note(source: str, node: Node, written: set[str], early: dict[str, str], nee
     early.setdefault(head, node.name)
     if needed is not None:
         needed.add(head)
+
+
+def _note_shown(node: Node, agent: Agent, written: set[str], early: dict[str, str]) -> None:
+    for source in agent.mentions(node) if agent.mentions is not None else ():
+        _note(source, node, written, early, None)
 
 
 def further_reads(node: Node, agent: Agent | None) -> tuple[str, ...]:
@@ -466,7 +479,7 @@ def input_schema(workflow: Workflow, agents: Mapping[str, Agent]) -> dict[str, A
         for name, targets in edges.targets.items():
             edges.targets[name] = tuple(target for target in targets if target in nodes)
         order = simple_order(edges, workflow.entry) or survey(_closed(edges), [workflow.entry]).order
-        early, written, needed = _early_reads(nodes, agents, order)
+        early, written, needed = _early_reads(nodes, agents, agents, order)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": workflow.name,

@@ -32,14 +32,22 @@ def check_options(node: Node, agent: Agent, guess: Guess) -> Iterator[Finding]:
     known = agent.options
     if known is None or given <= known or given <= known | COMMON:
         return
+    strange: list[str] = []
     for key in sorted(given - known - COMMON):
         if key == "context":
             message = f"Context is a plain text, which the agent {agent.name!r} has no use for"
             yield Finding("AM-A008", "info", message, "Write options as {key=value} or as a JSON object.", "Context")
             continue
         near = guess(key, sorted(known | COMMON))
-        hint = f"Did you mean {near!r}? As it stands it has no effect." if near else "It is kept and has no effect."
+        if near is None:
+            strange.append(key)
+            continue
+        hint = f"Did you mean {near!r}? As it stands it has no effect."
         yield Finding("AM-A008", "info", f"The agent {agent.name!r} has no option {key!r}", hint, "Context", key)
+    if strange:
+        shown = " and no ".join(map(repr, strange[:5])) + (" …" if len(strange) > 5 else "")
+        message = f"The agent {agent.name!r} has no option {shown}"
+        yield Finding("AM-A008", "info", message, "It is kept and has no effect.", "Context", strange[0])
 
 
 def _check_values(node: Node, agent: Agent) -> Iterator[Finding]:

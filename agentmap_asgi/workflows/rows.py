@@ -44,6 +44,8 @@ class Draft:
     nodes: dict[str, Node] = field(default_factory=dict)
     agents: dict[str, Agent] = field(default_factory=dict)
     """By node: the agents that route, read or check by themselves."""
+    showing: dict[str, Agent] = field(default_factory=dict)
+    """By node: the agents that may use state fields of their Prompt."""
     targets: Targets = field(default_factory=dict)
     """What the routing cells name, as long as no cell has a function."""
     diagnostics: list[Diagnostic] = field(default_factory=list)
@@ -230,8 +232,11 @@ class Reading:
                     self._duplicate(draft, node)
                     continue
                 draft.targets[name] = edge + success + failure  # not used when any cell has a function
-                if agent is not None and (special or ("{" in prompt and agent.mentions is not None)):
-                    draft.agents[name] = agent
+                if agent is not None:
+                    if special:
+                        draft.agents[name] = agent
+                    if "{" in prompt and agent.mentions is not None:
+                        draft.showing[name] = agent
                 if edge and (success or failure):
                     checks.check_idle_cells(node, agent, self._report_of(draft))
                 if values and agent is not None:
@@ -260,7 +265,16 @@ class Reading:
             targets = None if self.functions_named else draft.targets
             report = self._report_of(draft)
             torn, cut = draft.torn or self.misspelt, bool(self.fatal)
-            checks.check(draft.nodes, draft.agents, report, targets=targets, torn=torn, cut=cut, siblings=self.drafts)
+            checks.check(
+                draft.nodes,
+                draft.agents,
+                report,
+                showing=draft.showing,
+                targets=targets,
+                torn=torn,
+                cut=cut,
+                siblings=self.drafts,
+            )
             found = draft.diagnostics
             if found:
                 found.sort(key=lambda problem: problem.row or 0)

@@ -224,6 +224,7 @@ WRONG = {
     "a list": ('{"on_item_error": ["skip"]}', "AM-A004", "error", "collect"),
     "an unknown name": ('{"concurency": 3}', "AM-A008", "info", "'concurrency'"),
     "a foreign name": ('{"temperature": 0.2}', "AM-A008", "info", "no effect"),
+    "foreign names": ('{"temperature": 0.2, "max_tokens": 400}', "AM-A008", "info", "no effect"),
     "a text": ("be brief", "AM-A008", "info", "{key=value}"),
 }
 
