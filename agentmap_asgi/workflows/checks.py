@@ -71,9 +71,10 @@ class Report:
             more |= {"column_name": name, "column": self.letters.get(name)}
         self.into.append(diagnostic(code, message, file=self.file, graph=self.graph, **more))
 
-    def retract(self, code: str, node: Node, text: str) -> None:
-        """Take back a finding that another one explains."""
-        self.into[:] = [one for one in self.into if (one.code, one.row, one.text) != (code, node.row, text)]
+    def retract(self, explained: Collection[tuple[str, int, str]]) -> None:
+        """Take back findings, by (code, row, text), that others explain."""
+        if explained:
+            self.into[:] = [one for one in self.into if (one.code, one.row, one.text) not in explained]
 
 
 def check(
@@ -195,6 +196,7 @@ def _check_targets(nodes: Mapping[str, Node], edges: Flow, report: Report) -> bo
     """
     torn = False
     spelled: dict[str, str] = {}
+    explained: set[tuple[str, int, str]] = set()
     for name, targets in edges.targets.items():
         for target in targets:
             if target not in nodes:
@@ -224,12 +226,13 @@ def _check_targets(nodes: Mapping[str, Node], edges: Flow, report: Report) -> bo
                 fix = "|".join(parts) if len(meant) == len(parts) else None
             suspect = spoiled(target)
             if suspect is not None and not meant:
-                report.retract(suspect.code, node, target)
+                explained.add((suspect.code, node.row, target))
                 hint = f"It looks like what a spreadsheet made of a name. {CODES[suspect.code].remedy}"
             report("AM-R001", message, node, column, text=target, hint=hint, fix=fix)
             torn = torn or not meant
             kept += meant
         edges.targets[name] = tuple(kept)
+    report.retract(explained)
     return torn
 
 

@@ -255,6 +255,7 @@ class Reading:
         """The workflows, the diagnostics of the file, and where its rows went."""
         workflows = []
         nodes = 0
+        cut = bool(self.fatal)
         # An error that belongs to no workflow may concern each of them.
         self.fatal += [found for found in self.common if found.severity == "error"]
         self.common = [found for found in self.common if found.severity != "error"]
@@ -264,7 +265,7 @@ class Reading:
             nodes += len(draft.nodes)
             targets = None if self.functions_named else draft.targets
             report = self._report_of(draft)
-            torn, cut = draft.torn or self.misspelt, bool(self.fatal)
+            torn = draft.torn or self.misspelt
             checks.check(
                 draft.nodes,
                 draft.agents,

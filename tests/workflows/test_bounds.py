@@ -48,6 +48,12 @@ def test_ten_thousand_unknown_targets(service: AgentMapService, length: int) -> 
     assert [one["row"] for one in found["diagnostics"]] == list(range(2, MOST_SHOWN + 2))
 
 
+def test_ten_thousand_dates_as_targets() -> None:
+    """Each is one error."""
+    rows = "".join(f"G,N{number},,{number % 28 + 1}-Mar-{number % 100:02},,,\n" for number in range(10_000))
+    assert Counter(codes(load(HEADER + rows))) == {"AM-R001": 10_000}
+
+
 def test_errors_are_shown_before_notes(service: AgentMapService) -> None:
     """However far down the file they stand."""
     rows = "".join(f"G{number},N,,,,None,\n" for number in range(1_200))

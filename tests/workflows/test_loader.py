@@ -230,6 +230,13 @@ FILES_WITH_ERRORS = {
 }
 
 
+def test_an_error_of_the_file_hides_no_other() -> None:
+    """The graph is looked at nevertheless when no rows are missing."""
+    loaded = load(b"GraphName,Node,Edge,Prompt\nG,A,Gone,h\x81llo\nH,A,,\n")
+    assert codes(loaded) == ["AM-E003", "AM-R001"]
+    assert [w.broken for w in loaded.workflows] == [True, True]
+
+
 @pytest.mark.parametrize("data", FILES_WITH_ERRORS.values(), ids=FILES_WITH_ERRORS)
 def test_every_error_breaks_a_workflow(data: bytes) -> None:
     """The one it belongs to, or all of the file when that cannot be told; only the others can be started."""
