@@ -145,6 +145,8 @@ def _check_agents(
     """True when edges are missing for want of the options that would say them."""
     torn = False
     unread = {found.node for found in report.into if found.code in ("AM-A003", "AM-F005", "AM-V002")}
+    # A Context that is no options at all is reported already.
+    worded = {found.node for found in report.into if found.code == "AM-A008" and found.text is None}
     types: Counter[str] = Counter()
     for name, agent in agents.items():
         node = nodes[name]
@@ -154,7 +156,7 @@ def _check_agents(
             torn = _check_node_type(node, str(kind), types, report) or torn
         if agent.check is not None and name not in unread:
             for found in agent.check(node):
-                if found.severity != "error" and report.misspelt:
+                if found.severity != "error" and (report.misspelt or name in worded):
                     continue
                 more = {"severity": found.severity, "hint": found.hint, "text": found.text}
                 report(found.code, found.message, node, found.column_name, **more)

@@ -85,6 +85,13 @@ def test_one_cause_gives_one_message(rows: tuple[str, ...], code: str) -> None:
     assert [(p.code, p.severity) for p in problems] == [(code, "error")]
 
 
+def test_options_written_as_a_text_are_one_note() -> None:
+    """That the agent has nothing to go by follows from it."""
+    (problem,) = findings("A,branching,,B,,when: amount > 100", "B")
+    assert (problem.code, problem.severity) == ("AM-A008", "info")
+    assert "{key=value}" in problem.hint
+
+
 @pytest.mark.parametrize(
     "header",
     [
