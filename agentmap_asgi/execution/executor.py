@@ -89,6 +89,9 @@ class Host(Protocol):
     def ended(self, run: Run) -> None:
         """The run's slot is free: it has ended, or is suspended."""
 
+    def expects(self) -> None:
+        """A wait has been opened that expires: look at the clock from time to time."""
+
     def settled(self, run: Run) -> None:
         """What the run says now is kept, and everything it opened is closed."""
 
@@ -319,6 +322,7 @@ class Run(Performing):
                 if (token.at, token.visit) not in self._answered and not node.may_run_again:
                     self._stop(Interrupted(f"A process ended while {node.name!r} ran, which may not run twice"), node)
                     return
+        self.ready = []
         self._pump(ready, perform)
         if self.status == "running" and not self.ended_ns:
             self.spawn(self._drive(ready, perform))
@@ -355,9 +359,7 @@ class Run(Performing):
             self._waiters.clear()
             self.status = "interrupted"
             self.ended_ns = self.host.context.clock.monotonic_ns()
-            self.records.append(
-                (self.sequence, ENDED, 0, 0, self.started_ns, self.ended_ns, (self.status, self.error))
-            )
+            self.records.append((self.sequence, ENDED, 0, 0, self.started_ns, self.ended_ns, (self.status, self.error)))
             self.sequence += 1
             self.settled = True
             if not self.host.store.durable:
@@ -555,8 +557,15 @@ class Run(Performing):
         token.note_error(node.name, error["message"])
         sequence = self.sequence
         self.records.append(
-            (sequence, kind, token.at, token.visit, began, ended,
-             Finish({}, False, targets or (), attempt, error, targets is None))
+            (
+                sequence,
+                kind,
+                token.at,
+                token.visit,
+                began,
+                ended,
+                Finish({}, False, targets or (), attempt, error, targets is None),
+            )
         )
         self.sequence = sequence + (2 if kind == RAN else 1)
         if targets is None:
@@ -587,15 +596,26 @@ class Run(Performing):
             now = clock.monotonic_ns()
             try:
                 wait = self.masked(wait_of(suspend, path, node.name, now + self.wall_offset))
+                if suspend.on_timeout is not None:
+                    self.after_timeout(node, suspend.on_timeout)
             except NodeFailure as exc:
                 return self.failed(token, node, exc, now, now, 1, FINISHED)
             self.record(SUSPENDED, token, now, now, wait)
             self._also_in_root(SUSPENDED, now, wait)
             self.root.open[path] = wait
             self.root.owners[path] = (self, token)
+            if wait["expires"] is not None:
+                self.host.expects()
         self.begun.add(key)
         self._waiting[key] = token
         return []
+
+    def after_timeout(self, node: PlanNode, name: str) -> int:
+        """The number of the node that an on_timeout names. Raises RoutingInvalid when no way leads there."""
+        number = self.plan.index.get(name)
+        if number is None or number not in self.plan.edges[node.index]:
+            raise RoutingInvalid(f"on_timeout names {name!r}, to which {node.name!r} has no route")
+        return number
 
     def _also_in_root(self, kind: int, now: int, data: Any) -> None:
         """What happens to the waits of a sub-workflow is an event of the execution too."""
@@ -610,8 +630,8 @@ class Run(Performing):
 
     def answer(self, path: str, answer: Answer) -> None:
         """Take the answer of an open wait of a running execution; called on the root. KeyError when it is not open."""
-        wait = self.open.pop(path)
         run, token = self.owners.pop(path)
+        wait = self.open.pop(path)
         run._take(token, wait, answer)
 
     def _take(self, token: Token, wait: Wait, answer: Answer) -> None:
@@ -637,7 +657,8 @@ class Run(Performing):
 
     def _leave_wait(self, token: Token) -> None:
         """The branch goes on, and so do the nodes that wait because this run does."""
-        del self._waiting[token.at, token.visit]
+        if self._waiting.pop((token.at, token.visit), None) is None:
+            return  # its task is about to see that the sub-workflow waits, and now does not
         if self.status == "suspended":  # a sub-workflow, in an execution that runs
             self.status = "running"
             self.settled = False
@@ -673,7 +694,7 @@ class Run(Performing):
         if status == "failed" and self.error is None:
             self.failures = [token.failure for token in walker.failed() if token.failure is not None]
             self.error = self.failures[0]
-        cut = [*self._waiting.values(), *self.busy]
+        cut = [*self._waiting.values(), *self.busy, *self.ready]
         if walker.ended is not None or walker.parked or walker.waiting or cut:
             self.result = walker.result(cut)
         was_suspended = self.status == "suspended"

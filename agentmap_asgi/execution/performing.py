@@ -161,13 +161,11 @@ class Performing:
         """What an answer changes, and where it leads."""
         result = outcome(wait, answer)
         if result.goto is None:
-            if node.node.agent_type == "input":
-                return node.stored(result.value), True, None
-            return node.settled(result, self.plan.limit)
-        number = self.plan.index.get(result.goto)
-        if number is None or number not in self.plan.edges[node.index]:
-            raise RoutingInvalid(f"on_timeout names {result.goto!r}, to which {node.name!r} has no route")
-        return {}, False, number
+            value = result.value
+            if value.__class__ is dict and len(node.outputs) > 1:  # it comes from outside, and writes nothing else
+                value = {name: value[name] for name in node.outputs if name in value}
+            return node.stored(value), result.success, None
+        return {}, False, self.after_timeout(node, result.goto)
 
     def record(self, kind: int, token: Token, began: int, ended: int, data: Any) -> None:
         if not self.finished:  # what comes later is dropped
@@ -201,7 +199,9 @@ class Performing:
                     raise
                 failure = as_failure(exc)
                 kind = "timeout" if isinstance(failure, NodeTimeout) else "error"
-                again = not isinstance(failure, LimitReached | Interrupted) and (kind in retry.on or failure.code in retry.on)
+                again = not isinstance(failure, LimitReached | Interrupted) and (
+                    kind in retry.on or failure.code in retry.on
+                )
                 if isinstance(failure, NodeTimeout) and node.agent.mode == "thread":
                     again = again and node.may_run_again
                 if attempt >= retry.attempts or not again:
@@ -320,7 +320,8 @@ class Performing:
         if child is None:
             child = await self._child(token, node, values, reference, step)
         try:
-            await child.wait()
+            while not child.settled:  # an answer may have come before this task has seen that the child waits
+                await child.wait()
         except asyncio.CancelledError:
             child.cancel()
             await child.wait()  # its agents use services of this run
@@ -347,9 +348,7 @@ class Performing:
         picked = {ours: state.get(named.get(ours, ours)) for ours in node.outputs}
         return Outcome(picked if len(picked) > 1 else picked[node.outputs[0]], flag)
 
-    async def _child(
-        self, token: Token, node: PlanNode, values: dict[str, Any], reference: str, step: str
-    ) -> Run:
+    async def _child(self, token: Token, node: PlanNode, values: dict[str, Any], reference: str, step: str) -> Run:
         """The sub-workflow of a node, begun, or going on from where a restored execution left it."""
         inputs = gather(node.bindings, values, token) if node.node.inputs else dict(values)
         path = f"{self.path}/{step}" if self.path else step
@@ -430,5 +429,3 @@ class Performing:
                 await asyncio.wait(left, timeout=self.host.config.cancel_grace)
             self.tasks.difference_update(tasks)
         return [result for result in results if result is not MISSING]
-
-

@@ -18,9 +18,17 @@ from anyio import to_thread
 
 from ..config import AgentMapConfig
 from ..context import AgentMapContext
-from ..errors import Overloaded, RequestRefused, ShuttingDown, StoreUnavailable, SubworkflowFailed
+from ..errors import (
+    AgentMapError,
+    NodeFailure,
+    Overloaded,
+    RequestRefused,
+    ShuttingDown,
+    StoreUnavailable,
+    SubworkflowFailed,
+)
 from ..scopes import AppScope
-from ..stores.store import Entry, Row, Runner, Store
+from ..stores.store import Entry, Filter, Row, Runner, Store
 from ..workflows.model import Workflow
 from ..workflows.pinned import unpinned
 from .document import stored_document
@@ -33,7 +41,8 @@ from .waits import EXPIRED, Answer
 
 logger = logging.getLogger("agentmap_asgi.execution")
 
-DAY: Final = 86_400 * 10**9
+PATIENCE: Final = 500
+"""Looks, ten milliseconds apart, whether a sub-workflow is back."""
 
 
 class Runtime:
@@ -105,14 +114,22 @@ class Runtime:
         else:
             self.runner = self.store.runner()
         self.runner_id = self.runner.id
-        if self.store.durable:
+        if self.store.durable or await self.store.select(Filter(statuses=("suspended",), limit=1)):
+            self.expects()
+
+    def expects(self) -> None:
+        if self._patrol is None and not self.stopping:
             self._patrol = self.loop.create_task(self._watch_over(), context=Context())
 
     async def _watch_over(self) -> None:
-        """Until the end: requests of other processes, waits that expire, executions whose process has died."""
+        """Until the end: requests of other processes, waits that expire, executions whose process has died.
+
+        Only waits where nothing outlives the process; then it begins with the first that expires.
+        """
+        duties = ((self._serve, 1), (self._expire, 5), (self._recover, 5), (self._prune, 3_000))
         turn = 0
         while not self.stopping:
-            for duty, every in ((self._serve, 1), (self._expire, 5), (self._recover, 5), (self._prune, 3_000)):
+            for duty, every in duties if self.store.durable else duties[1:2]:
                 if turn % every == 0:
                     try:
                         await duty()
@@ -152,7 +169,8 @@ class Runtime:
         for run in list(self.live.values()):
             if run.open and run.status == "running":
                 for path in expired(run.open.values(), now):
-                    run.answer(path, Answer(EXPIRED))
+                    if path in run.owners:
+                        run.answer(path, Answer(EXPIRED))
         if not self.store.durable or len(self.running) < self.config.max_running:
             for row in await self.store.due(now):
                 found = await self.store.find(row.id)
@@ -222,11 +240,13 @@ class Runtime:
                     run.restored.setdefault(entry.path, []).append(entry)
                 else:
                     own.append(entry)
+            # Those of sub-workflows are brought back with their nodes; until then they are known, and not answered.
+            run.open = {wait["path"]: wait for wait in json.loads(row.waits)}
             if own:
                 run.ready = restore(run, own)
             return run
-        except (RequestRefused, KeyError, ValueError, TypeError) as exc:
-            message = exc.message if isinstance(exc, RequestRefused) else "What is stored of it is damaged"
+        except (RequestRefused, NodeFailure, KeyError, ValueError, TypeError) as exc:
+            message = exc.message if isinstance(exc, AgentMapError) else "What is stored of it is damaged"
             logger.error("%s: the execution cannot go on: %s", row.id, message)
             await self.store.append(Given(row, given_up(row, message, self.context.clock.time_ns())))
             return None
@@ -277,6 +297,10 @@ class Runtime:
 
     async def take_answer(self, run: Run, path: str, answer: Answer) -> None:
         """Take an answer for an execution that runs here. Raises KeyError when the wait is open no more."""
+        for _ in range(PATIENCE):
+            if path in run.owners or path not in run.open:
+                break
+            await asyncio.sleep(0.01)  # the sub-workflow that waits is being brought back
         run.answer(path, answer)
         if run.ledger is not None:
             await asyncio.shield(run.ledger.ask())
@@ -295,7 +319,9 @@ class Runtime:
             return None
         now = self.context.clock.time_ns()
         try:
-            await self.store.append(await self._answered(claimed, wait, answer, now))
+            given = await self._answered(claimed, wait, answer, now)
+            await self.store.append(given)
+            claimed.waits = given.changes()["waits"]
         except StoreUnavailable:
             back = Given(claimed, {"status": "suspended", "runner": None})
             await self.store.append(back)

@@ -368,7 +368,13 @@ class AgentMapService(Executions):
     # Inside.
 
     def _new_run(
-        self, runtime: Runtime, workflow: Workflow, id: str, values: dict[str, Any], context: Mapping[str, Any], facts: Facts
+        self,
+        runtime: Runtime,
+        workflow: Workflow,
+        id: str,
+        values: dict[str, Any],
+        context: Mapping[str, Any],
+        facts: Facts,
     ) -> Run:
         return Run(
             runtime,
