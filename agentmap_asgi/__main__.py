@@ -133,6 +133,10 @@ def _run(arguments: argparse.Namespace) -> int:
 
     document = asyncio.run(run())
     print(json.dumps(document, ensure_ascii=False, indent=2))
+    if document["status"] == "suspended":
+        nodes = ", ".join(wait["node"] for wait in document["waiting"])
+        how = "give what it asks for with --input, or serve the workflow"
+        print(f"The run waits for an answer at {nodes}; {how}", file=sys.stderr)
     return 0 if document["success"] else 1
 
 
@@ -262,7 +266,7 @@ def _example(schema: dict[str, Any]) -> Any:
     kind = kinds if isinstance(kinds, str) else kinds[0]
     if kind == "object":
         properties = schema.get("properties", {})
-        return {name: _example(part) for name, part in properties.items() if name in schema.get("required", properties)}
+        return {name: _example(part) for name, part in properties.items()}
     return {"array": [], "integer": 1, "number": 1, "boolean": True, "null": None}.get(kind, "text")
 
 

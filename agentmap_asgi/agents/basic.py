@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..errors import OutputTooLarge
-from ..execution.fields import MISSING, SPECIAL, Position, bind, finder, gather, getter
+from ..execution.fields import MISSING, SPECIAL, Position, bind, finder, gather
 from ..execution.templates import Template
 from ..execution.values import text_of
 from ..workflows.diagnostics import Finding

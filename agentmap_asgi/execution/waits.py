@@ -28,7 +28,7 @@ on_timeout (node or None). `path` is its address in the execution: `node#visit`,
 node that runs it."""
 
 
-class Suspend(Exception):  # noqa: N818  # it is no error; raising is one of two ways to say it
+class Suspend(Exception):  # it is no error; raising is one of two ways to say it
     """Wait for an answer from outside: an agent returns it, or raises it. The answer becomes the node's result.
 
     `type` says which answers fit: `approval` (approve or reject), `choice` (one of `options`), `text_input`, `edit`
@@ -42,7 +42,7 @@ class Suspend(Exception):  # noqa: N818  # it is no error; raising is one of two
         self,
         prompt: str = "",
         *,
-        type: str = "data",  # noqa: A002  # the field's word
+        type: str = "data",  # the field's word
         options: Sequence[str] = (),
         form: Mapping[str, Any] | None = None,
         assignees: Sequence[str] = (),
@@ -136,7 +136,7 @@ def checked(wait: Wait, answer: Answer) -> Answer:
 
 
 def _fits(form: Mapping[str, Any], data: Any) -> None:
-    """Raises InputInvalid naming every place where data breaks a JSON Schema (draft 2020-12), and what it says there."""
+    """Raises InputInvalid naming each place where data breaks a JSON Schema (draft 2020-12), and what that says."""
     from jsonschema import Draft202012Validator
     from referencing.exceptions import Unresolvable
 
@@ -173,7 +173,7 @@ def pointer(start: str, path: Iterable[Any]) -> str:
 def form_problem(form: Any, *, patterns: bool = True) -> str | None:
     """Why something is no JSON Schema that a form can have.
 
-    Regular expressions (`patterns`) are for forms that come from code: some take for ever on a text that is made for it.
+    Regular expressions (`patterns`) are for forms that come from code: some take for ever on a text made for that.
     """
     from jsonschema import Draft202012Validator
     from jsonschema.exceptions import SchemaError

@@ -90,13 +90,7 @@ class Executions:
         raise NotImplementedError
 
     def _new_run(
-        self,
-        runtime: Runtime,
-        workflow: Workflow,
-        id: str,
-        values: dict[str, Any],
-        context: Mapping[str, Any],
-        facts: Facts,
+        self, runtime: Runtime, workflow: Workflow, id: str, values: dict[str, Any], context: Mapping[str, Any], facts: Facts
     ) -> Run:
         raise NotImplementedError
 
@@ -384,7 +378,9 @@ class Executions:
             raise ExecutionConflict("Somebody else has answered this wait")
         return self._shown(again)
 
-    async def _once_more(self, execution_id: str, action: str, data: Any, path: str, by: str | None) -> dict[str, Any]:
+    async def _once_more(
+        self, execution_id: str, action: str, data: Any, path: str, by: str | None
+    ) -> dict[str, Any]:
         await asyncio.sleep(0.01)
         run = self._live(execution_id)
         row = None if run is not None else await self._row(execution_id)
@@ -591,3 +587,5 @@ async def _told(run: Run, seconds: float) -> bool:
         return await bell.rings(seconds)
     finally:
         bell.close()
+
+

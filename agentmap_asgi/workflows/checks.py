@@ -468,8 +468,8 @@ def input_schema(workflow: Workflow, agents: Mapping[str, Agent]) -> dict[str, A
     """What a caller gives, as JSON Schema (2020-12): the fields that are read before any node can have written them.
 
     Required are those that no node writes; one that a node writes as well (a counter, a loop's feedback) is optional,
-    and so is one that only Prompts show, or that an `input` node asks for when it is missing. Of types only the lists of Map_Over are known. `agents` are those with
-    `reads`, `mentions` or `targets`, by node.
+    and so is one that only Prompts show, or that an `input` node asks for when it is missing. Of types only the lists
+    of Map_Over are known. `agents` are those with `reads`, `mentions` or `targets`, by node.
     """
     nodes = workflow.nodes
     early: dict[str, str] = {}
