@@ -300,15 +300,23 @@ class Runtime:
 
     # Answers.
 
-    async def take_answer(self, run: Run, path: str, answer: Answer) -> None:
-        """Take an answer for an execution that runs here. Raises KeyError when the wait is open no more."""
+    async def take_answer(self, run: Run, path: str, answer: Answer) -> Run:
+        """Take an answer for an execution that runs here; who goes on with it. KeyError: the wait is open no more."""
         for _ in range(PATIENCE):
             if path in run.owners or path not in run.open:
                 break
             await asyncio.sleep(0.01)  # the sub-workflow that waits is being brought back
+        if run.status == "suspended":  # by now
+            await run.wait()
+            row = await self.store.find(run.id)
+            again = None if row is None else await self.resume(row, path, answer)
+            if again is None:
+                raise KeyError(path)
+            return again
         run.answer(path, answer)
         if run.ledger is not None:
             await asyncio.shield(run.ledger.ask())
+        return run
 
     async def resume(self, row: Row, path: str, answer: Answer) -> Run | None:
         """Take an answer for a suspended execution, and let it go on here. None when somebody else was first.

@@ -352,9 +352,9 @@ class Executions:
             self._not_late(wait)
             checked(wait, answer)
             try:
-                await runtime.take_answer(run, wait["path"], answer)
+                run = await runtime.take_answer(run, wait["path"], answer)
             except KeyError:
-                raise ExecutionConflict("Somebody else has answered this wait") from None
+                return await self._once_more(execution_id, action, data, wait["path"], by)
             return self._shown(run)
         row = await self._row(execution_id)
         if row.status in FINISHED:
@@ -365,7 +365,7 @@ class Executions:
         if row.status != "suspended":
             said = await self._asked(row, "answer", {"path": wait["path"], "answer": answer._asdict()})
             if said != "done":
-                raise ExecutionConflict("Somebody else has answered this wait")
+                return await self._once_more(execution_id, action, data, wait["path"], by)
             return await self._stored(execution_id)
         again = await runtime.resume(row, wait["path"], answer)
         if again is None:

@@ -345,6 +345,8 @@ async def test_a_wait_expires_while_other_branches_run_and_in_sub_workflows(url:
     clock = FakeClock()
     async with serving(tmp_path, rows, config=kept(url), clock=clock, agents={"work": work}) as made:
         started = await made.start_execution("Flow", {})
+        while len((await made.get_execution_status(started["execution_id"]))["waiting"]) < 2:
+            await asyncio.sleep(0)
         clock.advance(10)
         while (await made.get_execution_status(started["execution_id"]))["waiting"]:
             await asyncio.sleep(0.01)
@@ -711,3 +713,36 @@ async def test_an_unknown_execution_is_not_answered(url: str, tmp_path: Path) ->
         document = await made.execute_workflow("Flow", {})
         with pytest.raises(ExecutionConflict, match="is completed; nothing waits"):
             await made.resume_execution(document["execution_id"], data=1)
+
+
+async def test_another_process_may_answer(tmp_path: Path) -> None:
+    """While the execution still runs here; what does not fit, or comes twice, is refused there as here."""
+    go = asyncio.Event()
+
+    async def work(call: Call) -> Any:
+        await go.wait()
+
+    rows = [
+        node("S", edge="A|W|G"),
+        node("A", "suspend", output="a"),
+        node("W", "work"),
+        node("G", "graph", context="{workflow=::Child}", output="g=y"),
+        node("Q", "human", context={"type": "text_input"}, output="y", graph="Child"),
+    ]
+    agents = {"work": work}
+    async with serving(tmp_path, rows, config=sqlite(tmp_path), agents=agents) as here:
+        started = await here.start_execution("Flow", {})
+        identity = started["execution_id"]
+        while len((await here.get_execution_status(identity))["waiting"]) < 2:
+            await asyncio.sleep(0)
+        await here._runtime().live[identity].ledger.ask()  # type: ignore[union-attr]
+        async with serving(tmp_path, rows, config=sqlite(tmp_path), agents=agents) as there:
+            with pytest.raises(InputInvalid, match="a text"):
+                await there.resume_execution(identity, data=1, node="Q")
+            assert paths(await there.resume_execution(identity, data="far", node="Q")) == ["A#1"]
+            with pytest.raises(ExecutionConflict):
+                await there.resume_execution(identity, data="far", node="Q")
+        go.set()
+        document = await at_rest(here, started)
+        assert paths(document) == ["A#1"]
+        assert (await answered(here, document, data=1))["result"] == {"a": 1, "g": "far"}
