@@ -52,8 +52,13 @@ async def test_the_hosts_dependencies_guard_every_route(argument: str, service: 
         for name, asked in ASKED.items():
             refused = await asked.send(http, ROWS[name])
             assert (refused.status_code, refused.json()) == (401, {"detail": "Who are you?"}), name
+            assert (await http.head(asked.path)).status_code == 401, name
+            other = await http.put(asked.path)
+            assert (other.status_code, other.json()) == (401, {"detail": "Who are you?"}), name
             passed = await asked.send(http, ROWS[name], headers={"x-api-key": "ada"})
             assert passed.status_code == 200, name
+            other = await http.put(asked.path, headers={"x-api-key": "ada"})
+            assert (other.status_code, other.json()["code"]) == (405, "method_not_allowed"), name
         app.dependency_overrides[current_user] = lambda: "tester"
         assert (await http.get("/list")).status_code == 200
         told = (await http.post("/execute", json={"graph_name": "Tell"})).json()["result"]["told"]
@@ -61,10 +66,11 @@ async def test_the_hosts_dependencies_guard_every_route(argument: str, service: 
 
 
 @pytest.mark.anyio
-async def test_nobody_is_refused(service: AgentMapService) -> None:
-    """A principal dependency that gives None, as optional logins do, lets nobody in."""
+@pytest.mark.parametrize("found", [None, False, "", " "])
+async def test_nobody_is_refused(found: Any, service: AgentMapService) -> None:
+    """A principal dependency that gives None, as optional logins do, or an empty text, lets nobody in."""
     app = FastAPI()
-    include_agentmap_routes(app, service=service, principal=lambda: None)
+    include_agentmap_routes(app, service=service, principal=lambda: found)
     async with client(app, prefix="/workflows") as http:
         for name, asked in ASKED.items():
             answer = await asked.send(http, ROWS[name])
@@ -81,7 +87,9 @@ async def test_public_operations_are_open(argument: str, folder: Path) -> None:
     include_agentmap_routes(app, service=service, **{argument: guard})
     async with client(app, prefix="/workflows") as http:
         found = {name: (await asked.send(http, ROWS[name])).status_code for name, asked in ASKED.items()}
+        wrong = {name: (await http.delete(asked.path)).status_code for name, asked in ASKED.items()}
     assert found == {name: 200 if name in ("health", "ready") else 401 for name in ASKED}
+    assert wrong == {name: 405 if name in ("health", "ready") else 401 for name in ASKED}
 
 
 @pytest.mark.anyio
