@@ -39,7 +39,9 @@ async def audit(exchange: Exchange) -> Response:
     context = exchange.calls.service.context
     asked_for_key = exchange.calls.keys is not None and "audit" not in context.public
     if context.authorize is None and not asked_for_key:
-        raise Refusal(403, "forbidden", "The audit log is only for API keys with the scope admin, or whom authorize lets")
+        raise Refusal(
+            403, "forbidden", "The audit log is only for API keys with the scope admin, or whom authorize lets"
+        )
     await permit_plain(exchange, "audit")
     log = exchange.calls.service.instruments.audit
     if log is None:

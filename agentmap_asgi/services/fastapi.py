@@ -21,12 +21,13 @@ from starlette.types import Receive, Scope, Send
 from ..app import the_service
 from ..config import AgentMapConfig
 from ..context import AgentMapContext
+from ..errors import ConfigError
 from ..http.auth import nobody
 from ..http.exchange import Exchange
 from ..http.face import Face
 from ..http.lifespan import Lifespan
 from ..http.openapi import described, refused, with_schemas
-from ..http.operations import Operation
+from ..http.operations import OPERATIONS, Operation
 from ..http.problems import Refusal, unauthenticated
 from ..http.routes import below
 from ..workflows.checks import RESERVED
@@ -59,8 +60,10 @@ def include_agentmap_routes(
     `public` get neither. `enable_audit_logging=True` keeps the audit log also when the setting does not say so;
     False leaves out `GET /audit`. Gives the service.
 
-    Raises TypeError when `service` comes with csv_file, config or context, or when the principal has two sources.
+    Raises TypeError when `service` comes with csv_file, config or context, when the principal has two sources, or for
+    an application that is not FastAPI's; ConfigError for a prefix that cannot be, and a source that does not exist.
     """
+    _check(app, prefix, dependencies)
     service = the_service(service, source=csv_file, config=config, context=context)
     if principal is not None and service.context.authenticate is not None:
         raise TypeError("Give either principal= or AgentMapContext(authenticate=...): both say who calls")
@@ -89,6 +92,32 @@ def include_agentmap_routes(
         )
     app.include_router(router, prefix=prefix.rstrip("/"), tags=["workflows"])
     return service
+
+
+def _check(app: Any, prefix: Any, dependencies: Any) -> None:
+    """Refuse what FastAPI would refuse later, or not at all, without naming the argument."""
+    if not isinstance(app, FastAPI | APIRouter):
+        raise TypeError(
+            f"app is a {type(app).__name__}; include_agentmap_routes takes a FastAPI application or an APIRouter. "
+            "Elsewhere mount the workflows: mount_agentmap(app, '/workflows', 'workflows/')"
+        )
+    if not isinstance(prefix, str) or (prefix and not prefix.startswith("/")):
+        raise ConfigError(f"prefix={prefix!r} must begin with a slash, as in prefix='/workflows'")
+    if not prefix.strip("/") and isinstance(app, FastAPI):
+        raise ConfigError(
+            f"prefix={prefix!r} would put workflows in the place of the application's own paths (/{{workflow_name}}); "
+            "give a prefix like '/workflows', or include the routes in an APIRouter that has one"
+        )
+    taken = {name for row in OPERATIONS for name in row.parameters}
+    for name, _ in _PARAMETER.findall(prefix):
+        if name in taken:
+            raise ConfigError(f"prefix={prefix!r} has the parameter {name}, which the routes below have; rename it")
+    wanted = "a list of Depends(...), as in dependencies=[Depends(current_user)]"
+    if isinstance(dependencies, Dependency) or callable(dependencies):
+        raise TypeError(f"dependencies takes {wanted}")
+    for one in dependencies or ():
+        if not isinstance(one, Dependency):
+            raise TypeError(f"dependencies takes {wanted}, and one of these is a {type(one).__name__}")
 
 
 class _OperationRoute(APIRoute):

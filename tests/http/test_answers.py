@@ -99,7 +99,11 @@ async def test_all_wrong_fields_are_named(service: AgentMapService) -> None:
         ("/execute/Hello", {"inputs": []}, "/inputs: This must be an object"),
         ("/execute/batch", {"executions": {}}, "/executions: This must be a list"),
         ("/execute/batch", {"executions": [], "max_concurrency": 0}, "/max_concurrency: This must be 1 or more"),
-        ("/execute/batch", {"executions": [], "max_concurrency": True}, "/max_concurrency: This must be a whole number"),
+        (
+            "/execute/batch",
+            {"executions": [], "max_concurrency": True},
+            "/max_concurrency: This must be a whole number",
+        ),
     ],
 )
 async def test_wrong_shapes_are_told_in_plain_words(path: str, body: Any, said: str, service: AgentMapService) -> None:

@@ -247,6 +247,15 @@ async def test_a_source_is_mounted_in_one_line(folder: Path) -> None:
         assert (await http.post("/w/execute/Hello", json={})).status_code == 200
 
 
+def test_mounting_names_what_is_wrong(folder: Path) -> None:
+    """The application, or the path."""
+    wrong: Any = object()
+    with pytest.raises(TypeError, match="app is a object; mount_agentmap takes"):
+        mount_agentmap(wrong, "/w", folder)
+    with pytest.raises(ConfigError, match="path='w' must begin with a slash"):
+        mount_agentmap(Starlette(), "w", folder)
+
+
 @pytest.mark.anyio
 async def test_two_apps_share_nothing(tmp_path: Path) -> None:
     """Same names, other rows, other agents, in one process."""

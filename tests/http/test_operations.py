@@ -38,9 +38,9 @@ def test_first_words_of_literal_paths_are_reserved() -> None:
 @pytest.mark.anyio
 @every_way
 @every_operation
-async def test_an_operation_answers(way: Way, name: str, service: AgentMapService) -> None:
+async def test_an_operation_answers(way: Way, name: str, granted: AgentMapService) -> None:
     """With 200, JSON (or its text) and a request id, wherever it is mounted."""
-    async with way.client(service) as http:
+    async with way.client(granted) as http:
         answer = await ASKED[name].send(http, ROWS[name])
     assert answer.status_code == 200, answer.text
     assert answer.headers["x-request-id"]
@@ -54,9 +54,9 @@ async def test_an_operation_answers(way: Way, name: str, service: AgentMapServic
 
 @pytest.mark.anyio
 @every_way
-async def test_a_slash_at_the_end_is_tolerated(way: Way, service: AgentMapService) -> None:
+async def test_a_slash_at_the_end_is_tolerated(way: Way, granted: AgentMapService) -> None:
     """And never redirected: a redirect loses bodies and leads proxies astray."""
-    async with way.client(service) as http:
+    async with way.client(granted) as http:
         for name, asked in ASKED.items():
             answer = await replace(asked, path=asked.path + "/").send(http, ROWS[name])
             assert answer.status_code == 200, (name, answer.text)
@@ -64,9 +64,9 @@ async def test_a_slash_at_the_end_is_tolerated(way: Way, service: AgentMapServic
 
 @pytest.mark.anyio
 @every_way
-async def test_get_answers_head(way: Way, service: AgentMapService) -> None:
+async def test_get_answers_head(way: Way, granted: AgentMapService) -> None:
     """HEAD has the headers of GET and no body; where there is no GET it is refused."""
-    async with way.client(service) as http:
+    async with way.client(granted) as http:
         for name, asked in ASKED.items():
             answer = await http.head(asked.path)
             assert answer.content == b""
