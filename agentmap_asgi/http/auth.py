@@ -66,7 +66,7 @@ def owner_of(principal: Any, context: AgentMapContext) -> str | None:
     if principal is None:
         return None
     if context.principal_key is not None:
-        key = context.principal_key(principal)
+        key: Any = context.principal_key(principal)
         if nobody(key):
             raise TypeError(f"principal_key gives {key!r} for a {type(principal).__name__}; it must name the caller")
         return str(key)

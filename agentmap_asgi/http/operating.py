@@ -39,9 +39,8 @@ async def audit(exchange: Exchange) -> Response:
     context = exchange.calls.service.context
     asked_for_key = exchange.calls.keys is not None and "audit" not in context.public
     if context.authorize is None and not asked_for_key:
-        raise Refusal(
-            403, "forbidden", "The audit log is only for API keys with the scope admin, or whom authorize lets"
-        )
+        detail = "The audit log is for API keys with the scope admin, and for callers whom authorize lets read it"
+        raise Refusal(403, "forbidden", detail)
     await permit_plain(exchange, "audit")
     log = exchange.calls.service.instruments.audit
     if log is None:
