@@ -11,6 +11,7 @@ import errno
 import ipaddress
 import json
 import logging
+import os
 import shlex
 import socket
 import sys
@@ -20,6 +21,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
+from . import __version__
 from .errors import AgentMapError, ConfigError, WorkflowInvalid
 
 if TYPE_CHECKING:
@@ -36,6 +38,13 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{message[:1].upper()}{message[1:]} (see {self.prog} --help)\n")
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Refuse what is unknown here, where it is known which command has it."""
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"there is no argument {' '.join(unknown)}")
+        return found, unknown
+
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command and return its exit status: 0, or 1 when it found errors, or 2 when it could not begin."""
@@ -51,6 +60,9 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:  # whoever reads has read enough, as `head` does; nothing more may be written at the end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -58,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="agentmap-asgi",
         description="Workflows written as CSV rows. Settings come from a file (--config) and AGENTMAP_* variables.",
     )
+    parser.add_argument("--version", action="version", version=f"agentmap-asgi {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     serve = commands.add_parser("serve", help="serve workflows over HTTP")
@@ -161,8 +174,6 @@ def _new_key(arguments: argparse.Namespace) -> int:
 
 
 def _version(arguments: argparse.Namespace) -> int:
-    from . import __version__
-
     print(f"agentmap-asgi {__version__}")
     return 0
 

@@ -78,7 +78,8 @@ def test_a_broken_workflow_says_what_is_wrong_with_it(source: Path, capsys: pyte
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["serve", "SOURCE", "--prot", "8001"], "Unrecognized arguments: --prot"),
+        (["serve", "SOURCE", "--prot", "8001"], "There is no argument --prot 8001 (see agentmap-asgi serve --help)"),
+        (["check", "SOURCE", "more"], "There is no argument more (see agentmap-asgi check --help)"),
         (["serve", "SOURCE", "--port", "99999"], "a port is a number from 0 to 65535, not '99999'"),
         (["serve", "SOURCE", "--port", "-1"], "a port is a number from 0 to 65535, not '-1'"),
         (["serve", "SOURCE", "--port", "http"], "a port is a number from 0 to 65535, not 'http'"),
@@ -135,6 +136,22 @@ def test_workflows_are_drawn(source: Path, capsys: pytest.CaptureFixture[str]) -
 def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     """The one of the package."""
     assert run(capsys, "version") == (0, f"agentmap-asgi {agentmap_asgi.__version__}\n", "")
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert (ended.value.code, capsys.readouterr().out) == (0, f"agentmap-asgi {agentmap_asgi.__version__}\n")
+
+
+def test_a_reader_may_stop_early(source: Path) -> None:
+    """As `head` does; that is no error of ours."""
+    source.write_text("GraphName,Node,AgentType\n" + "".join(f"G{number},A,ecko\n" for number in range(2_000)))
+    command = subprocess.Popen([*COMMAND, "check", str(source)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert command.stdout is not None
+    assert command.stderr is not None
+    assert b"AM-A001" in command.stdout.readline()
+    command.stdout.close()
+    assert command.stderr.read() == b""
+    command.stderr.close()
+    assert command.wait(20) == 1
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "::", "example.org"])
