@@ -249,9 +249,9 @@ async def test_hostile_paths_are_not_found(path: str, service: AgentMapService) 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("name", sorted(RESERVED))
-async def test_reserved_words_are_never_workflows(name: str, service: AgentMapService) -> None:
+async def test_reserved_words_are_never_workflows(name: str, granted: AgentMapService) -> None:
     """What is no operation yet is not found; a workflow cannot take its place."""
-    async with client(AgentMapApp(service=service)) as http:
+    async with client(AgentMapApp(service=granted)) as http:
         for path in (f"/{name}", f"/{name}/graph", f"/{name}/schema"):
             answer = await http.get(path)
             assert answer.status_code in (200, 404, 405), path
