@@ -32,6 +32,25 @@ class Dog(BaseModel):
     kind: Literal["dog"]
 
 
+class Bicycle(BaseModel):
+    wheels: int
+
+
+class Horse(BaseModel):
+    legs: int
+
+
+class Lion(Cat):
+    lives: int
+
+
+class Zoo(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    pet: Annotated[Lion | Dog, Field(discriminator="kind")] | None = None
+    rides: list[Horse | Bicycle] = []
+
+
 class Handle:
     """Nothing that JSON could be."""
 
@@ -57,6 +76,22 @@ class Order(BaseModel):
     @classmethod
     def _refuse_too(cls, value: str) -> str:
         raise PydanticCustomError("enum", "words of the host")
+
+
+@pytest.mark.parametrize(
+    ("values", "places"),
+    [
+        ({"pet": {"kind": "cat"}}, ["/initial_state/pet/lives"]),
+        ({"rides": [{"wheels": 2}, {"legs": "s3cret"}, 5]}, ["1/legs", "1/wheels", "2", "2"]),
+        ({"a/b": "x"}, ["/initial_state/a~1b"]),
+    ],
+)
+def test_places_are_the_callers(values: dict[str, Any], places: list[str]) -> None:
+    """Only what the caller sent, or left out, is in a pointer: neither a class nor a tag."""
+    with pytest.raises(InputInvalid) as caught:
+        validated(Zoo, values)
+    found = [error["pointer"].removeprefix("/initial_state/rides/") for error in caught.value.errors]
+    assert found == places
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from ..errors import InputInvalid
@@ -54,6 +54,17 @@ def plainly(error: Mapping[str, Any]) -> str:
         return str(error["msg"])
 
 
+def _place(error: Mapping[str, Any], values: Any) -> Iterator[str]:
+    """The parts of the error's place that the caller's value has: pydantic puts names of classes and tags between."""
+    for part in error["loc"]:
+        item = isinstance(values, list) and isinstance(part, int) and part < len(values)
+        if item or (isinstance(values, dict) and part in values):
+            values = values[part]
+        elif not isinstance(values, dict) or error["type"] != "missing" or part is not error["loc"][-1]:
+            continue
+        yield str(part).replace("~", "~0").replace("/", "~1")
+
+
 def validated(model: Any, values: dict[str, Any]) -> dict[str, Any]:
     """What a pydantic model makes of the initial state. Raises InputInvalid with a pointer for each place."""
     from pydantic import ValidationError
@@ -65,7 +76,7 @@ def validated(model: Any, values: dict[str, Any]) -> dict[str, Any]:
             "initial_state does not fit the workflow's input schema",
             errors=[
                 {
-                    "pointer": "/" + "/".join(["initial_state", *map(str, error["loc"])]),
+                    "pointer": "/" + "/".join(["initial_state", *_place(error, values)]),
                     "code": error["type"],
                     "message": plainly(error),
                 }
