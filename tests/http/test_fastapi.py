@@ -37,7 +37,7 @@ def test_the_guides_import_works() -> None:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("argument", ["dependencies", "principal", "principal function", "router"])
+@pytest.mark.parametrize("argument", ["dependencies", "principal", "principal function", "router", "inclusion"])
 async def test_the_hosts_dependencies_guard_every_route(argument: str, granted: AgentMapService) -> None:
     """The refusal is the host's own, and overrides replace it."""
     app = FastAPI()
@@ -46,6 +46,10 @@ async def test_the_hosts_dependencies_guard_every_route(argument: str, granted: 
         router = APIRouter(dependencies=[guard])
         include_agentmap_routes(router, service=granted)
         app.include_router(router)
+    elif argument == "inclusion":
+        router = APIRouter()
+        include_agentmap_routes(router, service=granted)
+        app.include_router(router, dependencies=[guard])
     elif argument == "dependencies":
         include_agentmap_routes(app, service=granted, dependencies=[guard])
     else:
