@@ -26,6 +26,7 @@ from .errors import AgentMapError, ConfigError, WorkflowInvalid
 
 if TYPE_CHECKING:
     from .services.agentmap import AgentMapService
+    from .workflows.diagnostics import Diagnostic
 
 
 MOST_FILES: Final = 5
@@ -216,8 +217,12 @@ def _state(arguments: argparse.Namespace) -> dict[str, Any] | None:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    catalogue = _service(arguments).catalogue
-    found = catalogue.findings
+    from .workflows.paths import check_paths
+
+    service = _service(arguments)
+    catalogue = service.catalogue
+    further = [one for workflow in catalogue.workflows for one in check_paths(workflow, service.registry)]
+    found = sorted([*catalogue.findings, *further], key=_place)
     for diagnostic in found:
         print(json.dumps(diagnostic.to_dict(), ensure_ascii=False) if arguments.json else diagnostic)
     errors = sum(diagnostic.severity == "error" for diagnostic in found)
@@ -226,6 +231,10 @@ def _check(arguments: argparse.Namespace) -> int:
         workflows = f"{len(catalogue.workflows)} workflow{'s' * (len(catalogue.workflows) != 1)}"
         print(f"{workflows} in {files}: {errors} error{'s' * (errors != 1)}, {len(found) - errors} to note")
     return 1 if errors else 0
+
+
+def _place(diagnostic: Diagnostic) -> tuple[str, int]:
+    return diagnostic.file, diagnostic.row or 0
 
 
 def _draw(arguments: argparse.Namespace) -> int:
