@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from agentmap_asgi import AgentMapService
 from agentmap_asgi.agents.builtin import BUILTINS
 from agentmap_asgi.workflows.loader import read_workflows
 
@@ -32,7 +34,36 @@ def test_an_example_has_a_page(folder: Path) -> None:
     assert f"examples/{folder.name}/verify.py" in (folder / "README.md").read_text(encoding="utf-8")
 
 
+PACKAGES = {
+    "fastapi": r"agentmap-asgi\[[\w,]*fastapi",
+    "enable_metrics": r"agentmap-asgi\[[\w,]*metrics",
+    "AgentMapClient": "httpx",
+    "httpx": "httpx",
+    "sqlalchemy": "sqlalchemy",
+    "import pytest": "pytest",
+}
+"""What a program names, and how its page says that it is needed."""
+
+
+@pytest.mark.parametrize("folder", sorted(path.parent for path in SCRIPTS), ids=lambda path: path.name)
+def test_a_page_names_what_the_example_needs(folder: Path) -> None:
+    """The extras and packages that its programs import, in one command."""
+    programs = "".join(path.read_text(encoding="utf-8") for path in folder.rglob("*.py"))
+    (command,) = re.findall(r"`pip install (.+?)`", (folder / "README.md").read_text(encoding="utf-8"))
+    assert command.startswith('"agentmap-asgi')
+    for word, needed in PACKAGES.items():
+        assert (word in programs) <= (re.search(needed, command) is not None), f"{word}: {command}"
+
+
 @pytest.mark.parametrize("file", SERVED, ids=lambda path: path.name)
 def test_the_served_workflows_are_spotless(file: Path) -> None:
     """Not one diagnostic, and only built-in agents."""
     assert read_workflows(file.read_bytes(), file.name, registry=BUILTINS).findings == ()
+
+
+def test_the_examples_say_what_they_take() -> None:
+    """Each field that a Prompt shows is asked for, so that the lines `make run` prints give texts without braces."""
+    service = AgentMapService(source=EXAMPLES / "workflows")
+    for workflow in service.catalogue.workflows:
+        schema = service.get_workflow_schema(workflow.name)
+        assert sorted(schema["required"]) == sorted(schema["properties"]), workflow.name

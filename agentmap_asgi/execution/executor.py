@@ -8,10 +8,9 @@ import logging
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import Context
-from typing import Any, Final, NamedTuple, Protocol, TypeVar
+from typing import Any, Final, TypeVar
 
-from ..config import AgentMapConfig
-from ..context import AgentMapContext
+from ..agents.registry import Step
 from ..errors import (
     AgentFailed,
     BranchLimit,
@@ -26,16 +25,16 @@ from ..errors import (
     StepLimit,
 )
 from ..scopes import RunScope
-from ..stores.store import Row, Store
+from ..stores.store import Row
 from ..workflows.model import FunctionRoute, Workflow
 from ..workflows.pinned import pinned
 from .call import NodeCall
 from .failures import as_failure
+from .host import NO_FACTS, Facts, Host
 from .ledger import Ledger, Written
 from .performing import PAUSE_AFTER, Performing
-from .plan import Plan, PlanNode, Step, Targets
+from .plan import Plan, PlanNode, Targets
 from .records import BEGAN, ENDED, FINISHED, RAN, RECOVERED, RESUMED, STARTED, SUSPENDED, Finish, Record
-from .threads import Threads
 from .values import copied, masked, weight
 from .waits import Answer, Suspend, Wait, wait_of
 from .walker import Token
@@ -50,56 +49,6 @@ SHORTEST_SECRET: Final = 4
 Visit = tuple[int, int]
 """A run of a node: its number and which visit it is."""
 T = TypeVar("T")
-
-
-class Facts(NamedTuple):
-    """What is known of an execution beside its run."""
-
-    owner: str | None = None
-    tags: tuple[str, ...] = ()
-    retry_of: str | None = None
-    key: str | None = None
-    key_body: str | None = None
-
-
-NO_FACTS: Final = Facts()
-
-
-class Host(Protocol):
-    """What a run needs of the process around it."""
-
-    config: AgentMapConfig
-    context: AgentMapContext
-    loop: asyncio.AbstractEventLoop
-    threads: Threads
-    store: Store
-    runner_id: str | None
-    waits_for_commits: bool
-    """Each step is kept before the next one begins (`durability="sync"`, in a durable store)."""
-    writes_steps: bool
-    """Steps are kept as they are made, not only at a suspension and at the end."""
-
-    @property
-    def loop_ends(self) -> bool:
-        """All tasks of the event loop have been cancelled, and a durable store has what is going on."""
-
-    def watch(self) -> None:
-        """An async agent starts: watch that it does not block the loop."""
-
-    def unwatch(self) -> None: ...
-    def leaked(self, task: asyncio.Task[Any], run: Run) -> None:
-        """A task that did not end when it was cancelled."""
-
-    def ended(self, run: Run) -> None:
-        """The run's slot is free: it has ended, or is suspended."""
-
-    def settled(self, run: Run) -> None:
-        """What the run says now is kept, and everything it opened is closed."""
-
-    async def pinned_plan(
-        self, caller: Workflow, reference: str, entries: list[Any], plan_for: Callable[[Workflow, str], Plan]
-    ) -> Plan:
-        """The plan of a sub-workflow in the version that its entries began with."""
 
 
 class Run(Performing):

@@ -107,7 +107,7 @@ class Written:
 class Ledger:
     """The writes of one execution. `lost` is called when another runner has it."""
 
-    __slots__ = ("_flying", "_lost", "_loop", "_root", "_store", "_tries", "_waiters", "tree")
+    __slots__ = ("_flying", "_loop", "_lost", "_root", "_store", "_tries", "_waiters", "tree")
 
     def __init__(self, root: Run, store: Store, loop: asyncio.AbstractEventLoop, lost: Callable[[], None]) -> None:
         self._root = root

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from contextvars import Context
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from ..agents.registry import Outcome
 from ..errors import (
@@ -35,7 +35,13 @@ from .waits import Answer, Suspend, Wait, outcome
 from .walker import Token
 
 if TYPE_CHECKING:
+    from ..scopes import RunScope
+    from ..workflows.model import Workflow
     from .executor import Run
+    from .host import Host
+    from .ledger import Ledger
+    from .plan import Plan
+    from .records import Record
 
 logger = logging.getLogger("agentmap_asgi.execution")
 
@@ -62,6 +68,57 @@ class Performing:
     """The part of a Run that awaits. `executor` has the rest."""
 
     __slots__ = ()
+
+    if TYPE_CHECKING:  # what `executor.Run` has
+        host: Host
+        plan: Plan
+        id: str
+        path: str
+        depth: int
+        root: Run
+        parent: Run | None
+        scope: RunScope
+        context: Mapping[str, Any]
+        plan_for: Callable[[Workflow, str], Plan]
+        ledger: Ledger | None
+        records: list[Record]
+        sequence: int
+        steps: int
+        error: dict[str, Any] | None
+        busy: list[Token]
+        begun: set[tuple[int, int]]
+        attempts: dict[tuple[int, int], int]
+        items: dict[tuple[int, int], dict[int, tuple[Any, Any]]]
+        children: dict[str, Run]
+        tasks: set[asyncio.Task[Any]]
+        watchers: set[Callable[[], None]]
+
+        @property
+        def finished(self) -> bool: ...
+        def _stop(self, failure: Cancelled) -> None: ...
+        def _finish(self, status: str) -> None: ...
+        def _pump(self, ready: list[Token], perform: list[Token]) -> None: ...
+        def told(self) -> None: ...
+        def out_of_steps(self) -> None: ...
+        def masked(self, value: T) -> T: ...
+        def weigh(self, value: Any, values: dict[str, Any]) -> None: ...
+        def error_of(self, failure: NodeFailure, node: PlanNode | None, attempt: int) -> dict[str, Any]: ...
+        def answer_of(self, token: Token) -> tuple[Wait, Answer] | None: ...
+        def suspended(self, token: Token, node: PlanNode, suspend: Suspend) -> list[Token]: ...
+        def complete(self, token: Token, targets: tuple[int, ...]) -> list[Token]: ...
+        def targets(
+            self, token: Token, node: PlanNode, flag: bool, goto: int | None, delta: dict[str, Any]
+        ) -> tuple[int, ...]: ...
+        def failed(
+            self,
+            token: Token,
+            node: PlanNode,
+            exc: BaseException,
+            began: int,
+            ended: int,
+            attempt: int,
+            kind: int,
+        ) -> list[Token]: ...
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = self.host.loop.create_task(work, context=Context())
@@ -249,7 +306,7 @@ class Performing:
             return node.compiled(values, token)
         if agent.sub_workflow:
             return await self._sub_workflow(token, node, values, attempt, item)
-        call = NodeCall(self, node, token, values, attempt, item)
+        call = NodeCall(cast("Run", self), node, token, values, attempt, item)
         run = agent.run
         assert run is not None  # noqa: S101  # an agent is compiled, runs, or is a sub-workflow
         failure: BaseException | None = None
@@ -364,9 +421,10 @@ class Performing:
                 plan = self.plan_for(self.plan.workflow, reference)
             except RequestRefused as exc:
                 raise SubworkflowFailed(exc.message) from None
-        child = self.__class__(
+        me = cast("Run", self)
+        child: Run = me.__class__(
             self.host, plan, f"{self.id}/{name}", inputs, scope=self.scope, context=self.context,
-            plan_for=self.plan_for, parent=self, parent_token=token, step=step,
+            plan_for=self.plan_for, parent=me, parent_token=token, step=step,
         )  # fmt: skip
         self.children[step] = child
         if self.ledger is not None:

@@ -21,7 +21,7 @@ on_timeout (node or None). `path` is its address in the execution: `node#visit`,
 node that runs it."""
 
 
-class Suspend(Exception):  # noqa: N818  # it is no error; raising is one of two ways to say it
+class Suspend(Exception):  # it is no error; raising is one of two ways to say it
     """Wait for an answer from outside: an agent returns it, or raises it. The answer becomes the node's result.
 
     `type` says which answers fit: `approval` (approve or reject), `choice` (one of `options`), `text_input`, `edit`
@@ -34,7 +34,7 @@ class Suspend(Exception):  # noqa: N818  # it is no error; raising is one of two
         self,
         prompt: str = "",
         *,
-        type: str = "data",  # noqa: A002  # the field's word
+        type: str = "data",  # the field's word
         options: Sequence[str] = (),
         form: Mapping[str, Any] | None = None,
         assignees: Sequence[str] = (),

@@ -264,7 +264,7 @@ class Executions:
             run = self._live(execution_id)
             told = _Bell(run) if run is not None else None
             try:
-                status = await self._status(execution_id, run)
+                status = await self._status_of(execution_id, run)
                 for event in await self.get_execution_events(execution_id, after=row_sequence):
                     row_sequence = event["sequence"]
                     yield event
@@ -280,7 +280,7 @@ class Executions:
                 if told is not None:
                     told.close()
 
-    async def _status(self, execution_id: str, run: Run | None) -> str:
+    async def _status_of(self, execution_id: str, run: Run | None) -> str:
         """The status whose events are all there already."""
         if run is not None:
             return run.status if run.settled else "running"
