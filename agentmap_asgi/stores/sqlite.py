@@ -38,8 +38,8 @@ FIXED: Final = (3, 51, 3)
 """Older SQLite may damage a file when two processes commit and begin the log anew in the same moment."""
 GROUP: Final = 5_000
 """Writes of one transaction, at most."""
-CHECKPOINT: Final = 1_000
-"""Pages that may wait in the log (about) before they are copied into the file."""
+CHECKPOINT: Final = 2_000
+"""Pages of the log (about) after which they are copied into the file."""
 PRUNED: Final = 20_000
 """Entries after which a round of pruning ends."""
 A_DAY: Final = 86_400 * 10**9
@@ -370,8 +370,10 @@ class SQLiteStore:
         self._spare: _Runner | StoreUnusable | None = None
         self._unsettled: set[str] = set()
         """Executions with a failed write that the caller does not know of yet: what comes after it is not written."""
-        self._logged = 0
-        """Pages of the log, about, since it was last copied into the file."""
+        self._written = 0
+        """Writes since the log was last copied into the file; a transaction counts as a few."""
+        self._pages = 1.0
+        """Pages of the log that such a write was worth last time."""
         self._failing = False
         self._named: set[str] = set()
         """What the log has said of damaged executions."""
@@ -517,7 +519,7 @@ class SQLiteStore:
             if jobs:
                 self._commit(jobs)
                 self._answer(jobs)
-                if self._logged >= CHECKPOINT:
+                if self._written * self._pages >= CHECKPOINT:
                     with suppress(StoreUnavailable), self._turn():
                         self._checkpoint("PASSIVE")
 
@@ -539,6 +541,7 @@ class SQLiteStore:
                     self._transact(able)
                 except _Unsuitable:
                     self._transact_singly(able)
+                self._written += 3 + len(able)
         except Exception as exc:
             if not self._failing:
                 self._failing = True
@@ -558,7 +561,6 @@ class SQLiteStore:
             try:
                 for job in jobs:
                     job.value = job.do(connection, sheet)
-                self._logged += 6 + len(jobs) // 4 + len(sheet.waiting) // 10
                 sheet.flush(connection)
             except BaseException as exc:
                 if _own_fault(exc):
@@ -580,7 +582,6 @@ class SQLiteStore:
                     connection.execute("ROLLBACK TO one")
                     job.error = _error(exc)
                 connection.execute("RELEASE one")
-            self._logged += 6 + len(jobs)
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -618,10 +619,13 @@ class SQLiteStore:
 
     def _checkpoint(self, kind: str) -> None:
         try:
-            self._writer.execute(f"PRAGMA wal_checkpoint({kind})").fetchone()
+            _, pages, _ = self._writer.execute(f"PRAGMA wal_checkpoint({kind})").fetchone()
         except sqlite3.Error as exc:  # what was committed is safe in the log; the next one may succeed
             logger.debug("The log of the store %s cannot be copied: %s", self.path, exc)
-        self._logged = 0
+        else:
+            if pages > 0 and self._written:
+                self._pages = min(max(pages / self._written, 0.1), 10.0)
+        self._written = 0
 
     def _answer(self, jobs: list[_Job[Any]]) -> None:
         failed = {job.execution for job in jobs if job.execution and isinstance(job.error, StoreUnavailable)}
