@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, get_type_hints
 from .errors import ConfigError, nearest
 
 LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+DURABILITIES: Final = ("sync", "async", "exit")
 _TEXTS: Final = Sequence[str]
 
 
@@ -41,6 +42,21 @@ class AgentMapConfig:
         None, "The folder that `prompt:name` and `file:name` in a Prompt read from.", path=True
     )
     storage_url: str = _setting("memory://", "Where executions are kept.")
+    durability: str = _setting(
+        "sync",
+        "When a durable store writes: sync (a step is kept before the next one begins), async (soon after it), or exit "
+        "(at the start, at a suspension and at the end).",
+    )
+    namespace: str = _setting("", "Whose executions these are in a shared store; the source's name when empty.")
+    wait_seconds: float = _setting(
+        30.0, "Seconds a request waits for its execution; then the answer is 202 and the execution goes on."
+    )
+    patrol_seconds: float = _setting(0.2, "Seconds between two looks at what other processes ask for or have left.")
+    retention_days: float = _setting(7.0, "Days that a durable store keeps finished executions; 0 keeps them for ever.")
+    idempotency_hours: float = _setting(24.0, "Hours that an idempotency key is remembered, at the least.")
+    max_recoveries: int = _setting(3, "How often an execution is taken on again after its process has died.")
+    max_streams: int = _setting(100, "Event streams open at once.")
+    max_stream_seconds: float = _setting(3_600.0, "Seconds after which an event stream ends; the client comes again.")
     strict_inputs: bool = _setting(
         False, "Refuse an execution whose initial state lacks a field that the workflow reads before it writes it."
     )
@@ -113,8 +129,12 @@ class AgentMapConfig:
                 least = row.metadata["least"]
                 if not least <= value < inf:
                     raise ConfigError(f"The setting {row.name} cannot be {value!r}; it is a number from {least} on")
-        if self.storage_url != "memory://":
-            raise ConfigError(f"storage_url={self.storage_url!r} is not known here; use memory://")
+        if self.storage_url != "memory://" and not self.storage_url.startswith("sqlite:///"):
+            raise ConfigError(
+                f"storage_url={self.storage_url!r} is not known here; use memory:// or sqlite:///path/to/file.db"
+            )
+        if self.durability not in DURABILITIES:
+            raise ConfigError(f"The setting durability is one of {', '.join(DURABILITIES)}, not {self.durability!r}")
         if self.log_level is not None:
             if self.log_level.upper() not in LOG_LEVELS:
                 raise ConfigError(f"The setting log_level is one of {', '.join(LOG_LEVELS)}, not {self.log_level!r}")

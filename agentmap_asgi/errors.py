@@ -27,6 +27,8 @@ AgentMapError
     ├── InputMissing
     ├── MapOverInvalid
     ├── SubworkflowFailed
+    ├── WaitExpired
+    ├── Interrupted          a process ended under a node that must not run twice
     └── LimitReached         a bound of the execution was hit; never routed to Failure_Next
         ├── StepLimit
         ├── BranchLimit
@@ -267,6 +269,19 @@ class SubworkflowFailed(NodeFailure):
     """The workflow that a `graph` node ran has failed; the message carries its error."""
 
     code = "subworkflow_failed"
+    retryable = True
+
+
+class WaitExpired(NodeFailure):
+    """Nobody answered in time, and the row has no `on_timeout`."""
+
+    code = "wait_expired"
+
+
+class Interrupted(NodeFailure):
+    """A process ended while a node ran that may not run twice; look what it has done, then retry the execution."""
+
+    code = "interrupted"
     retryable = True
 
 

@@ -112,7 +112,7 @@ async def run(
         return await made.execute_workflow(graph, state or {})
 
 
-def visited(made: AgentMapService, document: Mapping[str, Any]) -> list[str]:
+async def visited(made: AgentMapService, document: Mapping[str, Any]) -> list[str]:
     """The names of the nodes that ran, in the order in which they started."""
-    events = made.get_execution_events(document["execution_id"])
+    events = await made.get_execution_events(document["execution_id"])
     return [event["node"] for event in events if event["event"] == "node_started"]

@@ -147,7 +147,6 @@ async def test_every_session_of_a_thousand_executions_is_closed(engine: Engine, 
     engine.dispose()
 
 
-@pytest.mark.xfail(strict=True, reason="the scope of an attempt ends with the wait for its thread, not with the thread")
 @pytest.mark.blocks
 async def test_a_session_is_closed_after_a_thread_that_was_given_up(engine: Engine, tmp_path: Path) -> None:
     """A plain function cannot be interrupted: its session stays its own until it returns, and is closed then."""

@@ -25,8 +25,8 @@ Targets = tuple[int, ...] | FunctionRoute
 class PlanNode:
     """One node, ready to run."""
 
-    __slots__ = ("agent", "bindings", "child_fields", "choices", "collect", "compiled", "continues", "error",
-                 "failure", "index", "ko", "name", "node", "ok", "output", "outputs", "plain", "prompt", "step",
+    __slots__ = ("agent", "asks", "bindings", "child_fields", "choices", "collect", "compiled", "continues", "error",
+                 "failure", "index", "ko", "may_run_again", "name", "node", "ok", "output", "outputs", "plain", "prompt", "step",
                  "success", "trusted")  # fmt: skip
 
     index: int
@@ -39,6 +39,10 @@ class PlanNode:
     """The built-in's step, also when a policy stands around it."""
     plain: bool
     """The step's result is a JSON value that goes to `output`, and the flag is true: nothing else to look at."""
+    asks: bool
+    """A routing function says where a success leads."""
+    may_run_again: bool
+    """Running it twice does no harm."""
     trusted: bool
     """Results are made of JSON values already: no copy, no check."""
     output: str | None
@@ -99,7 +103,7 @@ class PlanNode:
         if not self.outputs:
             return {}
         if len(self.outputs) == 1:
-            return {self.outputs[0]: value}
+            return {} if value is None else {self.outputs[0]: value}  # null stores nothing
         if value.__class__ is not dict:
             return dict.fromkeys(self.outputs) | {self.outputs[0]: value}
         if self.collect == "error":
@@ -257,4 +261,8 @@ def _compiled(node: Node, agent: Agent, site: Site, index: Mapping[str, int], nu
     plan.failure = targets(node.edge or node.on_failure)
     plan.error = targets(node.on_failure) if node.on_failure else plan.success if plan.continues else None
     plan.ok = plan.ko = END
+    plan.asks = isinstance(plan.success, FunctionRoute)
+    plan.may_run_again = (
+        agent.idempotent or agent.sub_workflow or agent.compile is not None or node.options.get("idempotent") is True
+    )
     return plan

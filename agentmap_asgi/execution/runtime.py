@@ -3,46 +3,336 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
 from contextvars import Context
+from dataclasses import replace
 from typing import Any, Final
+
+from anyio import to_thread
 
 from ..config import AgentMapConfig
 from ..context import AgentMapContext
-from ..errors import Overloaded, ShuttingDown
+from ..errors import Overloaded, RequestRefused, ShuttingDown, StoreUnavailable, SubworkflowFailed
 from ..scopes import AppScope
-from .executor import Run
+from ..stores.store import Entry, Row, Runner, Store
+from ..workflows.model import Workflow
+from ..workflows.pinned import unpinned
+from .document import stored_document
+from .executor import Facts, Run
+from .plan import Plan
+from .records import RAN, RESUMED, SUSPENDED, stamp
+from .replay import restore
 from .threads import Threads
+from .waits import EXPIRED, Answer
 
 logger = logging.getLogger("agentmap_asgi.execution")
+
+DAY: Final = 86_400 * 10**9
 
 
 class Runtime:
     """The executions of one event loop."""
 
-    def __init__(self, config: AgentMapConfig, context: AgentMapContext, on_ended: Callable[[Run], None]) -> None:
-        """`on_ended` is called once for each execution that is terminal."""
+    def __init__(
+        self,
+        config: AgentMapConfig,
+        context: AgentMapContext,
+        store: Store,
+        *,
+        plan: Callable[[Workflow], Plan],
+        plan_for: Callable[[], Callable[[Workflow, str], Plan]],
+        on_ended: Callable[[Run], None],
+        on_end: Callable[[Run], Awaitable[None]] | None = None,
+    ) -> None:
+        """`plan` compiles a workflow, `plan_for` gives what finds sub-workflows as they are now.
+
+        `on_ended` is called once for each execution that has ended here, before it is kept; `on_end` is awaited then.
+        """
         self._on_ended = on_ended
+        self._plan = plan
+        self._plan_for = plan_for
+        self.on_end = on_end
         self.config = config
         self.context = context
+        self.store = store
         self.loop = asyncio.get_running_loop()
         self.services = AppScope(context)
         self.threads = Threads(self.loop, config.max_threads)
         self.running: set[Run] = set()
         """Executions that hold a slot; sub-workflows run in their parent's."""
+        self.live: dict[str, Run] = {}
+        """Executions that are here: queued, running, or not yet kept in the store as they ended."""
         self.leaks: set[asyncio.Task[Any]] = set()
         """Tasks of agents that did not end when they were cancelled."""
         self.stopping = False
+        self.runner: Runner | None = None
+        self.runner_id: str | None = None
+        self.writes_steps = store.durable and config.durability != "exit"
+        self.waits_for_commits = store.durable and config.durability == "sync"
+        self._opening: asyncio.Task[None] | None = None
+        self._patrol: asyncio.Task[None] | None = None
         self._queue: deque[Run] = deque()
         self._watchdog = Watchdog(self.loop, config.blocking_threshold)
 
     @property
     def queued(self) -> int:
         return len(self._queue)
+
+    # Getting ready, and looking after what others left.
+
+    async def prepare(self) -> None:
+        """Open the store, once. Raises StoreUnusable."""
+        if self.runner is not None:
+            return
+        if self._opening is None:
+            self._opening = self.loop.create_task(self._open(), context=Context())
+        try:
+            await asyncio.shield(self._opening)
+        finally:
+            if self._opening is not None and self._opening.done() and self.runner is None:
+                self._opening = None
+
+    async def _open(self) -> None:
+        await self.store.open()
+        if self.store.durable:
+            self.runner = await to_thread.run_sync(self.store.runner)
+        else:
+            self.runner = self.store.runner()
+        self.runner_id = self.runner.id
+        if self.store.durable:
+            self._patrol = self.loop.create_task(self._watch_over(), context=Context())
+
+    async def _watch_over(self) -> None:
+        """Until the end: requests of other processes, waits that expire, executions whose process has died."""
+        turn = 0
+        while not self.stopping:
+            for duty, every in ((self._serve, 1), (self._expire, 5), (self._recover, 5), (self._prune, 3_000)):
+                if turn % every == 0:
+                    try:
+                        await duty()
+                    except StoreUnavailable as exc:
+                        logger.warning("The store does not answer: %s", exc.message)
+                    except Exception:  # the next turn tries again
+                        logger.exception("Looking after the executions failed")
+            turn += 1
+            await asyncio.sleep(self.config.patrol_seconds)
+
+    async def _serve(self) -> None:
+        """Do what other processes ask of executions that run here."""
+        assert self.runner is not None  # noqa: S101
+        if not self.live:
+            return
+        for command in await self.store.asked(self.runner):
+            run = self.live.get(command.execution)
+            if run is None or run.finished:
+                continue  # it is about to be kept; who asks finds it ended
+            said = "done"
+            try:
+                payload = json.loads(command.payload)
+                if command.kind == "cancel":
+                    run.cancel()
+                    await run.wait()
+                elif command.kind == "answer":
+                    await self.take_answer(run, payload["path"], Answer(**payload["answer"]))
+                else:
+                    said = "unknown"
+            except (RequestRefused, KeyError, TypeError, ValueError):
+                said = "late"
+            await self.store.answer(command.number, said)
+
+    async def _expire(self) -> None:
+        """Let the executions go on whose waits have been open for too long."""
+        now = self.context.clock.time_ns()
+        for run in list(self.live.values()):
+            if run.open and run.status == "running":
+                for path in expired(run.open.values(), now):
+                    run.answer(path, Answer(EXPIRED))
+        if not self.store.durable or len(self.running) < self.config.max_running:
+            for row in await self.store.due(now):
+                found = await self.store.find(row.id)
+                for path in expired(json.loads(found.waits), now)[:1] if found is not None else ():
+                    assert found is not None  # noqa: S101
+                    await self.resume(found, path, Answer(EXPIRED))
+
+    async def _recover(self) -> None:
+        """Go on with executions whose process has died."""
+        for row in await self.store.stranded():
+            if self.stopping or len(self.running) >= self.config.max_running:
+                return
+            if row.id in self.live:
+                continue
+            found = await self.store.find(row.id)
+            if found is not None and found.status in ("queued", "running"):
+                await self._take_on(found)
+
+    async def _take_on(self, row: Row) -> None:
+        assert self.runner is not None  # noqa: S101
+        claimed = await self.store.claim(row, self.runner, attempt=row.attempt + 1)
+        if claimed is None:
+            return
+        logger.warning("%s: its process has ended; it goes on here (attempt %d)", row.id, claimed.attempt)
+        run = await self.restored(claimed)
+        if run is None:
+            return
+        if claimed.attempt > self.config.max_recoveries + 1:
+            why = f"Its process has ended {claimed.attempt - 1} times; the execution may be what ends it"
+            self.begin(run, lambda: run.interrupt_now(why))
+            return
+        ready = run.ready
+        self.begin(run, lambda: run.go_on(ready, recovered=True))
+
+    async def _prune(self) -> None:
+        if self.config.retention_days:
+            now = self.context.clock.time_ns()
+            keep = max(self.config.retention_days * 24, self.config.idempotency_hours) * 3_600
+            while await self.store.prune(now - int(keep * 1e9), now) >= 500:
+                await asyncio.sleep(0)
+
+    # Executions that are brought back.
+
+    async def restored(self, row: Row) -> Run | None:
+        """A claimed execution as it stands in the store; `ready` holds what can run. None: it is interrupted now."""
+        try:
+            head = json.loads(row.head)
+            plan = await self.plan_of(row.definition, row.graph_id)
+            entries = await self.store.entries(row.id, path=None)
+            run = Run(
+                self,
+                plan,
+                row.id,
+                dict(head["state"]),
+                scope=self.services.run_scope(),
+                context=dict(head["context"]),
+                plan_for=self._plan_for(),
+                on_end=self.on_end,
+                facts=Facts(row.owner, tuple(row.tags), row.retry_of, row.key, row.key_body),
+            )
+            run.fence, run.attempt = row.fence, row.attempt
+            run.created_ns = row.created - run.wall_offset
+            run.started_ns = (row.started or row.created) - run.wall_offset
+            own = []
+            for entry in entries:
+                if entry.path:
+                    run.restored.setdefault(entry.path, []).append(entry)
+                else:
+                    own.append(entry)
+            if own:
+                run.ready = restore(run, own)
+            return run
+        except (RequestRefused, KeyError, ValueError, TypeError) as exc:
+            message = exc.message if isinstance(exc, RequestRefused) else "What is stored of it is damaged"
+            logger.error("%s: the execution cannot go on: %s", row.id, message)
+            await self.store.append(Given(row, given_up(row, message, self.context.clock.time_ns())))
+            return None
+
+    def begin(self, run: Run, go: Callable[[], None]) -> None:
+        """Give a restored run a slot, whether there is one or not, and let it go on."""
+        self.live[run.id] = run
+        self.running.add(run)
+        run.extend_deadline()
+        if not run.records:  # it was accepted, and no more
+            run.start()
+        else:
+            go()
+
+    async def plan_of(self, definition: str, graph_id: str) -> Plan:
+        """The plan of a content hash: the one that is served, or the one that the store has pinned."""
+        plan = self._served(definition, graph_id)
+        if plan is None:
+            text = await self.store.pinned(definition)
+            if text is None:
+                raise StoreUnavailable(f"The definition {definition} is not in the store")
+            plan = self._plan(unpinned(text, definition))
+        return plan
+
+    def _served(self, definition: str, graph_id: str) -> Plan | None:
+        try:
+            plan = self._plan_for()(Workflow("", "", "", {}, None), graph_id)
+        except RequestRefused:
+            return None
+        return plan if plan.workflow.version == definition else None
+
+    async def pinned_plan(
+        self, caller: Workflow, reference: str, entries: list[Any], plan_for: Callable[[Workflow, str], Plan]
+    ) -> Plan:
+        definition = json.loads(entries[0].text)[5]
+        try:
+            plan = plan_for(caller, reference)
+            if plan.workflow.version == definition:
+                return plan
+        except RequestRefused:
+            pass
+        text = await self.store.pinned(definition)
+        if text is None:
+            raise SubworkflowFailed(f"The definition that {reference!r} began with is not in the store")
+        return self._plan(unpinned(text, definition))
+
+    # Answers.
+
+    async def take_answer(self, run: Run, path: str, answer: Answer) -> None:
+        """Take an answer for an execution that runs here. Raises KeyError when the wait is open no more."""
+        run.answer(path, answer)
+        if run.ledger is not None:
+            await asyncio.shield(run.ledger.ask())
+
+    async def resume(self, row: Row, path: str, answer: Answer) -> Run | None:
+        """Take an answer for a suspended execution, and let it go on here. None when somebody else was first.
+
+        When it returns, the answer is kept.
+        """
+        assert self.runner is not None  # noqa: S101
+        wait = next((wait for wait in json.loads(row.waits) if wait["path"] == path), None)
+        if wait is None:
+            return None
+        claimed = await self.store.claim(row, self.runner)
+        if claimed is None:
+            return None
+        now = self.context.clock.time_ns()
+        try:
+            await self.store.append(await self._answered(claimed, wait, answer, now))
+        except StoreUnavailable:
+            back = Given(claimed, {"status": "suspended", "runner": None})
+            await self.store.append(back)
+            raise
+        run = await self.restored(claimed)
+        if run is not None:
+            ready = run.ready
+            self.begin(run, lambda: run.go_on(ready))
+        return run
+
+    async def _answered(self, row: Row, wait: Mapping[str, Any], answer: Answer, now: int) -> Given:
+        """The entry of an answer, in the records of the (sub-)workflow that waits and in those of the execution."""
+        path: str = wait["path"]
+        entries: list[Entry] = []
+        everything = await self.store.entries(row.id, path=None)
+        paths = {entry.path for entry in everything}
+        below = path.removesuffix(wait["node"] + path[path.rfind("#") :]).rstrip("/")
+        top = row.sequence
+        for place in dict.fromkeys((below, "")):
+            if place not in paths:
+                raise StoreUnavailable(f"What is stored of the execution {row.id} is damaged")
+            own = [entry for entry in everything if entry.path == place]
+            last = own[-1]
+            number = last.sequence + (2 if json.loads(last.text)[0] == RAN else 1)
+            asked = next(
+                found for entry in reversed(own)
+                if (found := json.loads(entry.text))[0] == SUSPENDED and found[5]["path"] == path
+            )  # fmt: skip
+            text = json.dumps([RESUMED, asked[1], asked[2], now, now, answer.to_dict(path)], ensure_ascii=False)
+            entries.append(Entry(place, number, text))
+            if not place:
+                top = number
+        waits = [one for one in json.loads(row.waits) if one["path"] != path]
+        wake = min((one["expires"] for one in waits if one["expires"]), default=None)
+        return Given(row, {"sequence": top, "waits": json.dumps(waits), "wake": wake}, entries)
+
+    # Slots.
 
     def admit(self) -> None:
         """Raise Overloaded or ShuttingDown when nothing more can be taken on."""
@@ -53,6 +343,7 @@ class Runtime:
 
     def submit(self, run: Run) -> None:
         """Start a run, or queue it until a slot is free."""
+        self.live[run.id] = run
         if len(self.running) >= self.config.max_running or self._queue:
             run.queued = True
             self._queue.append(run)
@@ -63,16 +354,21 @@ class Runtime:
     def ended(self, run: Run) -> None:
         if run.parent_id is not None:
             return
-        self._on_ended(run)
         if run in self.running:
             self.running.discard(run)
             if self._queue:
                 self.loop.call_soon(self._start_next)
         elif run in self._queue:
             self._queue.remove(run)
+        if run.ended_ns and not run.lost:
+            self._on_ended(run)
+
+    def settled(self, run: Run) -> None:
+        if self.live.get(run.id) is run:
+            del self.live[run.id]
 
     def _start_next(self) -> None:
-        while self._queue and len(self.running) < self.config.max_running:
+        while self._queue and len(self.running) < self.config.max_running and not self.stopping:
             run = self._queue.popleft()
             self.running.add(run)
             run.start()
@@ -90,26 +386,88 @@ class Runtime:
         self._watchdog.leave()
 
     def abandon(self) -> None:
-        """The loop has closed under its executions: they are interrupted."""
+        """The loop has closed under its executions: they are interrupted, or left to the next loop by a durable store."""
         self._watchdog.stop()
         for run in [*self.running, *self._queue]:
             run.interrupt()
+        if self.runner is not None:
+            self.runner.close()
 
     async def aclose(self) -> None:
-        """Take nothing more on, give what runs `shutdown_grace` seconds, cancel the rest, close app services."""
+        """Take nothing more on, give what runs `shutdown_grace` seconds, close app services.
+
+        What runs longer is left to whoever opens the store next; without a durable store it is cancelled.
+        """
         self.stopping = True
         queued, self._queue = list(self._queue), deque()
         for run in queued:
-            run.cancel()
+            if self.store.durable:
+                run.leave()
+            else:
+                run.cancel()
         going = [self.loop.create_task(run.wait(), context=Context()) for run in self.running]
         if going:
             await asyncio.wait(going, timeout=self.config.shutdown_grace)
         for run in list(self.running):
-            run.cancel()
+            if run.ledger is None:
+                run.cancel()
+            else:
+                with suppress(asyncio.CancelledError, TimeoutError):
+                    await asyncio.wait_for(run.ledger.ask(), self.config.cancel_grace)
+                run.leave()
         if going:
             await asyncio.wait(going, timeout=self.config.cancel_grace * 2)
+        if self._patrol is not None:
+            self._patrol.cancel()
+            await asyncio.wait({self._patrol})
         self._watchdog.stop()
         await self.services.aclose()
+        if self.runner is not None:
+            await to_thread.run_sync(self.runner.close)
+            self.runner = None
+
+
+class Given:
+    """A write that is not a live run's."""
+
+    __slots__ = ("_changes", "_entries", "fence", "id")
+
+    def __init__(self, row: Row, changes: Mapping[str, Any], entries: Iterable[Entry] = ()) -> None:
+        self.id = row.id
+        self.fence = row.fence
+        self._changes = changes
+        self._entries = tuple(entries)
+
+    @property
+    def status(self) -> str | None:
+        return self._changes.get("status")
+
+    def changes(self) -> Mapping[str, Any]:
+        return self._changes
+
+    def entries(self) -> Iterable[Entry]:
+        return self._entries
+
+    def pins(self) -> Mapping[str, str]:
+        return {}
+
+
+def given_up(row: Row, message: str, now: int) -> dict[str, Any]:
+    """The columns of an execution that cannot go on."""
+    error = {"code": "interrupted", "message": message, "node": None, "agent_type": None, "attempt": row.attempt,
+             "retryable": True, "source": {"file": None, "row": None}}  # fmt: skip
+    ended = replace(row, status="running", ended=now)
+    found = stored_document(ended) | {
+        "success": False, "status": "interrupted", "error": error, "completed_at": stamp(now), "result": {},
+    }  # fmt: skip
+    for name in ("progress", "waiting"):
+        found.pop(name, None)
+    return {"status": "interrupted", "ended": now, "runner": None, "wake": None, "waits": "[]",
+            "document": json.dumps(found, ensure_ascii=False)}  # fmt: skip
+
+
+def expired(waits: Iterable[Mapping[str, Any]], now: int) -> list[str]:
+    return [wait["path"] for wait in waits if wait["expires"] is not None and wait["expires"] <= now]
 
 
 class Watchdog:

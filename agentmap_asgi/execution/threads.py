@@ -22,6 +22,8 @@ class Threads:
         self._unbounded = anyio.CapacityLimiter(math.inf)
         self.abandoned: set[_Work] = set()
         """Calls that were cancelled and still run."""
+        self.closing: set[asyncio.Task[None]] = set()
+        """Closings of what calls used that were given up."""
 
     @property
     def in_use(self) -> int:
@@ -43,9 +45,19 @@ class Threads:
             raise error
         return value
 
+    def left_behind(self, argument: Any, returned: Callable[[], None]) -> bool:
+        """Whether a call with this argument was given up and still runs; then `returned` is called when it returns."""
+        for work in self.abandoned:
+            if work.argument is argument:
+                work.left = returned
+                return True
+        return False
+
     def free(self, work: _Work) -> None:
         self.abandoned.discard(work)
         self._places.release_on_behalf_of(work)
+        if work.left is not None:
+            work.left()
 
     def returned(self, work: _Work) -> None:
         """Called in the thread."""
@@ -56,15 +68,17 @@ class Threads:
 class _Work:
     """One call in a thread. Its exception travels as a value: some would end the thread or the event loop."""
 
-    __slots__ = ("_argument", "_begun", "_function", "_lock", "_threads", "over")
+    __slots__ = ("_begun", "_function", "_lock", "_threads", "argument", "left", "over")
 
     def __init__(self, threads: Threads, function: Callable[[Any], Any], argument: Any) -> None:
         self._threads = threads
         self._function = function
-        self._argument = argument
+        self.argument = argument
         self._lock = threading.Lock()
         self._begun = False
         self.over = False
+        self.left: Callable[[], None] | None = None
+        """Called on the loop when a call that was given up returns."""
 
     def begin(self) -> bool:
         """True for the first who asks: the thread that makes the call, or who gives it up before."""
@@ -77,7 +91,7 @@ class _Work:
         if not self.begin():
             return None, None
         try:
-            return self._function(self._argument), None
+            return self._function(self.argument), None
         except BaseException as exc:
             return None, exc
         finally:

@@ -291,9 +291,13 @@ class Walker:
             self._open(token)
             ready.append(token)
 
-    def result(self) -> Token:
-        """The merge of everything there is: the ended branches, and where there are any the parked and waiting ones."""
-        if self.ended is not None and not self.parked and not self.waiting:
+    def result(self, others: Iterable[Token] = ()) -> Token:
+        """The merge of everything there is: the ended branches, and where there are any the parked and waiting ones.
+
+        `others` are further branches, which the driver has cut off.
+        """
+        others = tuple(others)
+        if self.ended is not None and not self.parked and not self.waiting and not others:
             if self._several_ended:
                 self.ended.values = _in_order(self.ended)
             return self.ended
@@ -301,6 +305,7 @@ class Walker:
         tokens += self.parked
         for waiting in self.waiting.values():
             tokens += waiting
+        tokens += others
         merged = tokens[0].child(tokens[0].at, tokens[0].stamp)
         copies = [merged, *tokens[1:]]
         merged.values, merged.stamps, merged.errors, merged.flag = merge(copies)

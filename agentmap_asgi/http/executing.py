@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from ..errors import AgentMapError
-from ..execution.events import stamp
+from ..execution.records import stamp
 from .auth import audited, owner_of, permit
 from .body import media_type, read_bytes, read_json
 from .exchange import Exchange

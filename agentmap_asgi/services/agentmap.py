@@ -6,9 +6,8 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
-from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, overload
+from typing import Any, Literal, overload
 from weakref import WeakKeyDictionary
 
 from anyio import to_thread
@@ -23,18 +22,17 @@ from ..errors import (
     InputInvalid,
     NodeFailure,
     RequestRefused,
-    UnknownExecution,
     UnknownWorkflow,
     WorkflowInvalid,
 )
-from ..execution.events import document, events
-from ..execution.executor import Run, inline_call
+from ..execution.document import document
+from ..execution.executor import Facts, Run, inline_call
 from ..execution.fields import SPECIAL
-from ..execution.identity import execution_id
 from ..execution.plan import Plan
 from ..execution.runtime import Runtime
 from ..execution.values import copied
-from ..stores.memory import MemoryStore
+from ..stores.store import Store
+from ..stores.transient import TransientStore
 from ..workflows import checks, drawing
 from ..workflows.catalogue import Catalogue, Changes
 from ..workflows.loader import Loaded, read_workflows
@@ -42,26 +40,14 @@ from ..workflows.model import Workflow
 from ..workflows.paths import check_paths
 from ..workflows.watcher import Watcher
 from .audit import owner
+from .executions import CallOptions, Executions, call_options
 from .inputs import validated
 from .instruments import Instruments
 
 logger = logging.getLogger("agentmap_asgi")
 
 
-class CallOptions(NamedTuple):
-    """What travels beside a call of `execute_workflow`, from the HTTP handlers to the base method."""
-
-    execution_id: str | None = None
-    door: str = "python"
-    """Through which way the call came in: `python` or `http`."""
-    client: str | None = None
-    """The address it came from."""
-
-
-call_options: ContextVar[CallOptions | None] = ContextVar("call_options", default=None)
-
-
-class AgentMapService:
+class AgentMapService(Executions):
     """Runs workflows. Subclasses override the hooks; HTTP goes through the same methods as in-process callers.
 
     `source` (a CSV file or a folder) beats the setting `csv_path`. Nothing is started here: what runs belongs to the
@@ -94,7 +80,7 @@ class AgentMapService:
             functions=frozenset(self.context.functions),
         )
         self.catalogue.load()
-        self.executions = MemoryStore(self.config.max_kept)
+        self.store: Store = _store(self.config, source)
         self.instruments = Instruments(self.config, self.context)
         self._watcher: Watcher | None = None
         self._plans: dict[Workflow, Plan] = {}
@@ -129,33 +115,12 @@ class AgentMapService:
     async def _execute(
         self, graph_name: str, initial_state: dict[str, Any], context: Mapping[str, Any] | None
     ) -> dict[str, Any]:
-        runtime = self._runtime()
-        runtime.admit()
-        workflow = self._healthy(graph_name)
-        values = self._values(workflow, initial_state)
-        run_context: dict[str, Any] = copied(dict(context), "context") if context else {}
-        if self._overrides("pre_workflow_execution"):
-            await self.pre_workflow_execution(graph_name, copied(values), run_context)
-            runtime.admit()  # the hook may have taken long
-        options = call_options.get()
-        run = Run(
-            runtime,
-            self._plan(workflow),
-            (options and options.execution_id) or execution_id(self.context.clock.time_ns()),
-            values,
-            scope=runtime.services.run_scope(),
-            context=run_context,
-            plan_for=self._sub_plans(),
-            on_end=self._after if self._overrides("post_workflow_execution") else None,
-        )
-        self.executions.add(run)
-        if self.instruments.audit is not None:
-            door, client = ("python", None) if options is None else (options.door, options.client)
-            self.instruments.started(run, values, door, client)
-        runtime.submit(run)
+        run, found = await self._begun(graph_name, initial_state, context, call_options.get())
+        if run is None:
+            return found
         if not run.settled:
             await run.wait()
-        return document(run)
+        return await self._document(run)
 
     async def batch_execute_workflows(
         self, executions: Iterable[Mapping[str, Any]], *, max_concurrency: int = 10
@@ -185,23 +150,6 @@ class AgentMapService:
                 return {"success": False, "status": "refused", "graph_name": name, "result": None, "error": error}
 
         return list(await asyncio.gather(*map(one, items)))
-
-    async def get_execution_status(self, execution_id: str) -> dict[str, Any]:
-        """The execution document as it is now. Raises UnknownExecution."""
-        return document(self._execution(execution_id))
-
-    def get_execution_events(self, execution_id: str) -> list[dict[str, Any]]:
-        """Everything that happened in an execution so far, in order. Raises UnknownExecution."""
-        run = self._execution(execution_id)
-        return list(events(run.plan, run.records, run.wall_offset))
-
-    async def cancel_execution(self, execution_id: str) -> dict[str, Any]:
-        """End an execution now and return its document; one that has ended stays as it is. Raises UnknownExecution."""
-        run = self._execution(execution_id)
-        if not run.finished:
-            run.cancel()
-        await run.wait()
-        return document(run)
 
     # Asking about workflows.
 
@@ -351,8 +299,8 @@ class AgentMapService:
     # Living on an event loop.
 
     async def start(self) -> None:
-        """Get ready on this event loop; executing does it too."""
-        self._runtime()
+        """Get ready on this event loop, and go on with what a process that has died left; executing does it too."""
+        await self._ready_runtime()
 
     async def aclose(self) -> None:
         """Take nothing more on, let what runs on this loop end, cancel the rest. May be followed by a new start."""
@@ -360,6 +308,8 @@ class AgentMapService:
         if runtime is not None:
             await runtime.aclose()
             self._runtimes.pop(runtime.loop, None)
+            if all(loop.is_closed() for loop in self._runtimes):
+                await self.store.aclose()
         if self._watcher is not None and all(loop.is_closed() for loop in self._runtimes):
             watcher, self._watcher = self._watcher, None
             await to_thread.run_sync(watcher.close)
@@ -370,13 +320,20 @@ class AgentMapService:
         if runtime is None:
             for closed in [other for other in self._runtimes if other.is_closed()]:
                 self._runtimes.pop(closed).abandon()
-            runtime = self._runtimes[loop] = Runtime(self.config, self.context, self._count)
+            runtime = self._runtimes[loop] = Runtime(
+                self.config,
+                self.context,
+                self.store,
+                plan=self._plan,
+                plan_for=self._sub_plans,
+                on_ended=self._count,
+                on_end=self._after if self._overrides("post_workflow_execution") else None,
+            )
             if self.config.enable_hot_reload and self._watcher is None:
                 self._watcher = Watcher(self.catalogue, self._reload)
         return runtime
 
     def _count(self, run: Run) -> None:
-        self.executions.finish(run)
         counts = self._counts.setdefault(run.plan.workflow.graph_id, {})
         counts[run.status] = counts.get(run.status, 0) + 1
         self.instruments.ended(run, self.catalogue.has)
@@ -385,6 +342,21 @@ class AgentMapService:
         await self.post_workflow_execution(run.plan.workflow.name, document(run), dict(run.context))
 
     # Inside.
+
+    def _new_run(
+        self, runtime: Runtime, workflow: Workflow, id: str, values: dict[str, Any], context: Mapping[str, Any], facts: Facts
+    ) -> Run:
+        return Run(
+            runtime,
+            self._plan(workflow),
+            id,
+            values,
+            scope=runtime.services.run_scope(),
+            context=context,
+            plan_for=self._sub_plans(),
+            on_end=runtime.on_end,
+            facts=facts,
+        )
 
     def _healthy(self, graph_name: str) -> Workflow:
         workflow = self.catalogue.find(graph_name)
@@ -433,14 +405,7 @@ class AgentMapService:
 
     def _values(self, workflow: Workflow, initial_state: Any) -> dict[str, Any]:
         """The run's own copy of the initial state, checked."""
-        if not isinstance(initial_state, dict):
-            raise InputInvalid("initial_state takes a JSON object", pointer="/initial_state")
-        for name in SPECIAL & initial_state.keys():
-            raise InputInvalid(f"initial_state sets {name!r}, a reserved name", pointer=f"/initial_state/{name}")
-        try:
-            values: dict[str, Any] = copied(initial_state, "initial_state", limit=self.config.max_state_bytes)
-        except NodeFailure as exc:
-            raise InputInvalid(exc.message, pointer="/initial_state") from None
+        values = self._checked_state(initial_state, "/initial_state")
         declared = self.context.input_schemas.get(workflow.name)
         if declared is not None:
             return values | validated(declared, values)
@@ -454,6 +419,18 @@ class AgentMapService:
                         for name in missing
                     ],
                 )
+        return values
+
+    def _checked_state(self, state: Any, pointer: str) -> dict[str, Any]:
+        name = pointer.removeprefix("/")
+        if not isinstance(state, dict):
+            raise InputInvalid(f"{name} takes a JSON object", pointer=pointer)
+        for reserved in SPECIAL & state.keys():
+            raise InputInvalid(f"{name} sets {reserved!r}, a reserved name", pointer=f"{pointer}/{reserved}")
+        try:
+            values: dict[str, Any] = copied(state, name, limit=self.config.max_state_bytes)
+        except NodeFailure as exc:
+            raise InputInvalid(exc.message, pointer=pointer) from None
         return values
 
     def _schema(self, workflow: Workflow) -> dict[str, Any]:
@@ -493,8 +470,13 @@ class AgentMapService:
     def _status(self, workflow: Workflow) -> str:
         return "broken" if workflow.broken else "stale" if self.catalogue.stale(workflow) else "ok"
 
-    def _execution(self, execution_id: str) -> Run:
-        run = self.executions.find(execution_id)
-        if run is None:
-            raise UnknownExecution()
-        return run
+
+def _store(config: AgentMapConfig, source: str | Path) -> Store:
+    """The store that the settings name; it is opened by the first execution."""
+    namespace = config.namespace or Path(source).stem or "workflows"
+    if config.storage_url == "memory://":
+        return TransientStore(namespace, config.max_kept)
+    from ..stores.sqlite import SQLiteStore
+
+    path = config.storage_url.removeprefix("sqlite:///")
+    return SQLiteStore(path, namespace=namespace, source=str(Path(source).absolute()))

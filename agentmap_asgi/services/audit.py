@@ -19,7 +19,7 @@ from weakref import finalize
 
 from ..context import Clock
 from ..errors import ConfigError
-from ..execution.events import stamp
+from ..execution.records import stamp
 
 logger = logging.getLogger("agentmap_asgi.audit")
 

@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 from .. import logs
 from ..config import AgentMapConfig
 from ..context import AgentMapContext
-from ..execution.events import document
+from ..execution.document import document
 from ..execution.executor import Run
 from ..workflows.catalogue import Changes
 from ..workflows.model import Workflow

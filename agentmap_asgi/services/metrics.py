@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable
 from typing import Any, Final
 
 from ..errors import ConfigError
-from ..execution.events import FINISHED, RAN, Finish
+from ..execution.records import FINISHED, RAN, Finish
 from ..execution.executor import Run
 from ..execution.runtime import Runtime
 

@@ -80,10 +80,10 @@ async def test_switch(context: dict[str, Any], state: dict[str, Any], expected: 
 
 
 async def test_a_switch_without_a_match_says_no(tmp_path: Path) -> None:
-    """Failure_Next takes what no case and no default takes, and the result is null."""
+    """Failure_Next takes what no case and no default takes, and nothing is stored."""
     first = node("S", "switch", inputs="v", output="to", ko="Other", context={"cases": CASES})
     document = await run(tmp_path, [first, *ENDS], {"v": "?"})
-    assert document["result"] == {"v": "?", "to": None, "went": "Other"}
+    assert document["result"] == {"v": "?", "went": "Other"}
 
 
 @pytest.mark.parametrize(

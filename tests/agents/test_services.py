@@ -305,7 +305,7 @@ async def test_a_secret_reaches_the_agent_and_nothing_else(kind: str, tmp_path: 
         assert seen == [{"key": SECRET, "other": "not secret:BANK"}]
         everything = [
             document,
-            service.get_execution_events(document["execution_id"]),
+            await service.get_execution_events(document["execution_id"]),
             service.get_workflow_definition("Flow"),
             service.list_workflows(),
         ]
@@ -328,7 +328,7 @@ async def test_a_secret_in_an_error_is_masked(
     config = {"debug_errors": debug_errors}
     async with serving(tmp_path, rows, config=config, agents={"work": work}, secrets={"BANK": SECRET}) as service:
         document = await service.execute_workflow("Flow", {})
-        events = service.get_execution_events(document["execution_id"])
+        events = await service.get_execution_events(document["execution_id"])
     assert document["error"]["message"] == "ValueError: 401 for ***"
     assert SECRET not in json.dumps([document, events])
     assert "ValueError: 401 for ***" in caplog.text

@@ -434,11 +434,11 @@ async def test_mutations_reach_nobody(kind: str, tmp_path: Path) -> None:
             assert (given, who) == ({"x": [1]}, {"who": ["me"]})
             # What a caller is given is its own as well.
             document["result"]["x"].append("caller")
-            for event in service.get_execution_events(document["execution_id"]):
+            for event in await service.get_execution_events(document["execution_id"]):
                 event.get("state_delta", {}).clear()
             status = await service.get_execution_status(document["execution_id"])
             assert status["result"]["x"] == [1]
-            events = service.get_execution_events(document["execution_id"])
+            events = await service.get_execution_events(document["execution_id"])
             assert next(e["state_delta"] for e in events if e["event"] == "node_finished") == {"r": {"fresh": []}}
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from agentmap_asgi.agents.registry import Call, agent
 from agentmap_asgi.errors import UnknownExecution
-from agentmap_asgi.execution.events import stamp
+from agentmap_asgi.execution.records import stamp
 from agentmap_asgi.execution.identity import execution_id
 from agentmap_asgi.testing import FakeClock
 
@@ -47,7 +47,7 @@ async def test_every_run_of_a_node_is_two_events(tmp_path: Path) -> None:
     """Numbered without gaps from 1: started, then for each node its start and its end, then the end."""
     async with serving(tmp_path, ROWS, agents=AGENTS) as service:
         document = await service.execute_workflow("Flow", {"x": 5})
-        events = service.get_execution_events(document["execution_id"])
+        events = await service.get_execution_events(document["execution_id"])
     assert [event["sequence"] for event in events] == list(range(1, 2 + 2 * 7 + 1))
     assert (events[0]["event"], events[-1]["event"], events[-1]["error"]) == ("started", "completed", None)
     assert [event["at"] for event in events] == sorted(event["at"] for event in events)
@@ -82,7 +82,7 @@ async def test_times_come_from_the_clock_of_the_context(tmp_path: Path) -> None:
         document = await service.execute_workflow("Flow", {})
         (finished,) = [
             event
-            for event in service.get_execution_events(document["execution_id"])
+            for event in await service.get_execution_events(document["execution_id"])
             if event["event"] == "node_finished"
         ]
     assert document["created_at"] == document["started_at"] == "2001-09-09T01:46:40.500000Z"
@@ -99,7 +99,7 @@ async def test_an_unknown_execution_is_said_to_be_unknown(tmp_path: Path) -> Non
         with pytest.raises(UnknownExecution):
             await service.cancel_execution("nope")
         with pytest.raises(UnknownExecution):
-            service.get_execution_events("nope")
+            await service.get_execution_events("nope")
 
 
 @pytest.mark.anyio
@@ -111,7 +111,7 @@ async def test_only_the_newest_finished_executions_are_kept(tmp_path: Path) -> N
             await service.get_execution_status(ids[0])
         for kept in ids[1:]:
             assert (await service.get_execution_status(kept))["status"] == "completed"
-        assert len(service.executions) == 2
+        assert len(await service.list_executions()) == 2
 
 
 @given(st.integers(0, 4_000_000_000 * 10**9))

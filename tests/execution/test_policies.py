@@ -20,7 +20,7 @@ pytestmark = pytest.mark.anyio
 async def events_of(folder: Path, rows: Any, state: Any = None, **more: Any) -> tuple[dict[str, Any], list[Any]]:
     async with serving(folder, rows, **more) as service:
         document = await service.execute_workflow("Flow", state or {})
-        return document, service.get_execution_events(document["execution_id"])
+        return document, await service.get_execution_events(document["execution_id"])
 
 
 # Retry.

@@ -35,9 +35,9 @@ CHILD = [
         ({"inputs": "", "output": "o"}, {"o": {"x": 1, "other": [2], "y": 1, "z": "<1>"}}),
         ({"inputs": "x", "output": "o"}, {"o": {"x": 1, "y": 1, "z": "<1>"}}),
         ({"inputs": "x=other.0", "output": "o=z"}, {"o": "<2>"}),
-        ({"inputs": "x=gone", "output": "o=z"}, {"o": "<null>"}),
+        ({"inputs": "x=gone", "output": "o=z"}, {"o": "<{y}>"}),
         ({"inputs": "x:other", "output": "a=y|b=z|c"}, {"a": [2], "b": "<[2]>", "c": None}),
-        ({"inputs": "x", "output": "o=gone"}, {"o": None}),
+        ({"inputs": "x", "output": "o=gone"}, {}),
         ({"inputs": "x", "output": "y|z"}, {"y": 1, "z": "<1>", "x": 1}),
     ],
 )
@@ -64,16 +64,16 @@ async def test_a_failed_child_fails_its_node(tmp_path: Path) -> None:
     assert (await run(tmp_path, again, agents={"bank": bank}))["result"] == {"o": "paid"}
 
 
-async def test_a_child_that_meets_a_limit_fails_its_node(tmp_path: Path) -> None:
-    """A child that never ends is a failed child; the parent can handle it."""
+async def test_the_steps_of_a_child_count(tmp_path: Path) -> None:
+    """A child that never ends uses up the steps of the whole execution, so nothing handles it."""
     rows = [
         node("A", "graph", context="{workflow=::Child}", ko="H"),
         node("H", prompt="{error}", output="h"),
         node("C", edge="C", graph="Child"),
     ]
     document = await run(tmp_path, rows)
-    assert document["status"] == "completed"
-    assert "as many as max_steps allows" in document["result"]["h"]
+    assert (document["status"], document["error"]["code"]) == ("failed", "step_limit")
+    assert "h" not in document["result"]
 
 
 async def test_the_childs_errors_and_flag_are_its_own(tmp_path: Path) -> None:

@@ -1,0 +1,434 @@
+"""Nodes that are awaited: a task for each branch, attempts under the row's policies, agents, sub-workflows, items."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import Context
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from ..agents.registry import Outcome
+from ..errors import (
+    AgentFailed,
+    Cancelled,
+    DepthLimit,
+    Interrupted,
+    LimitReached,
+    MapOverInvalid,
+    NodeFailure,
+    NodeTimeout,
+    RequestRefused,
+    RoutingInvalid,
+    StepLimit,
+    SubworkflowFailed,
+)
+from ..scopes import NodeScope
+from ..workflows.model import Retry
+from .call import NodeCall
+from .failures import as_failure, as_value, cancelled_from_outside
+from .fields import MISSING, gather, getter
+from .plan import PlanNode
+from .records import BEGAN, FINISHED, ITEM, RETRIED, Finish
+from .replay import replayed
+from .waits import Answer, Suspend, Wait, outcome
+from .walker import Token
+
+if TYPE_CHECKING:
+    from .executor import Run
+
+logger = logging.getLogger("agentmap_asgi.execution")
+
+ONCE: Final = Retry()
+PAUSE_AFTER: Final = 256
+"""Nodes between two turns of the event loop."""
+
+Settled = tuple[dict[str, Any], bool, int | None]
+T = TypeVar("T")
+
+
+class Held(Suspend):
+    """The node's sub-workflow waits for an answer, and the node with it."""
+
+
+def _running() -> bool:
+    try:
+        return asyncio.current_task() is not None
+    except RuntimeError:
+        return False
+
+
+class Performing:
+    """The part of a Run that awaits. `executor` has the rest."""
+
+    __slots__ = ()
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self.host.loop.create_task(work, context=Context())
+        self.tasks.add(task)
+        task.add_done_callback(self._driven)
+
+    def _driven(self, task: asyncio.Task[Any]) -> None:
+        self.tasks.discard(task)
+        if task.cancelled():
+            if self.ledger is None or self.finished:
+                self._stop(Cancelled())
+            else:
+                self.root.leave("The event loop stops")
+        elif task.exception() is not None and not self.finished:
+            logger.error("%s: a branch ended with an unexpected error", self.id, exc_info=task.exception())
+            self.error = self.error_of(AgentFailed("An internal error ended a branch"), None, 1)
+            self._finish("failed")
+
+    async def _drive(self, ready: list[Token], perform: list[Token]) -> None:
+        """One branch after the other in this task; a task of its own for each further one that must be awaited."""
+        performed = 0
+        while not self.finished:
+            if ready:  # a turn of the walk is over
+                for token in perform:
+                    self.spawn(self._drive([], [token]))
+                perform = []
+                await asyncio.sleep(0)
+            elif perform:
+                for token in perform[1:]:
+                    self.spawn(self._drive([], [token]))
+                ready = (await self._perform(perform[0]))[::-1]
+                perform = []
+                performed += 1
+                if not performed % PAUSE_AFTER:  # agents that never wait give no turns by themselves
+                    await asyncio.sleep(0)
+            else:
+                return
+            if not self.finished:
+                self._pump(ready, perform)
+
+    async def _perform(self, token: Token) -> list[Token]:
+        """Run the node the token stands on; the tokens that can run after it."""
+        node = self.plan.nodes[token.at]
+        clock = self.host.context.clock.monotonic_ns
+        began = clock()
+        key = (token.at, token.visit)
+        answered = self.answer_of(token)
+        if key not in self.begun:
+            if self.root.counted >= self.host.config.max_steps:
+                self.out_of_steps()
+                return []
+            self.steps += 1
+            self.root.counted += 1
+            self.record(BEGAN, token, began, began, 1)
+        self.busy.append(token)
+        try:
+            if self.host.writes_steps:
+                await self._kept()
+            if answered is None:
+                (delta, flag, goto), attempt = await self._attempts(token, node)
+            else:
+                delta, flag, goto = self._answer_read(node, *answered)
+                attempt = 1
+            if self.finished:
+                return []
+            for value in delta.values():
+                self.weigh(value, token.values)
+            targets = self.targets(token, node, flag, goto, delta)
+        except GeneratorExit:
+            raise
+        except Suspend as suspend:
+            return [] if self.finished else self.suspended(token, node, suspend)
+        except BaseException as exc:  # as in the walk
+            if self.finished:
+                return []
+            if isinstance(exc, asyncio.CancelledError):
+                raise
+            self.begun.discard(key)
+            attempt = getattr(exc, "attempt", 1)
+            return self.failed(token, node, exc, began, clock(), attempt, FINISHED)
+        finally:
+            self.busy.remove(token)
+        self.begun.discard(key)
+        token.write(delta)
+        token.flag = flag
+        self.record(FINISHED, token, began, clock(), Finish(delta, flag, targets, attempt))
+        return self.complete(token, targets)
+
+    async def _kept(self) -> None:
+        """Write what has happened so far; with `durability="sync"`, wait until it is kept."""
+        assert self.ledger is not None  # noqa: S101  # steps are written where there is a durable store
+        kept = self.ledger.ask()
+        if self.host.waits_for_commits:
+            await kept
+
+    def _answer_read(self, node: PlanNode, wait: Wait, answer: Answer) -> Settled:
+        """What an answer changes, and where it leads."""
+        result = outcome(wait, answer)
+        if result.goto is None:
+            if node.node.agent_type == "input":
+                return node.stored(result.value), True, None
+            return node.settled(result, self.plan.limit)
+        number = self.plan.index.get(result.goto)
+        if number is None or number not in self.plan.edges[node.index]:
+            raise RoutingInvalid(f"on_timeout names {result.goto!r}, to which {node.name!r} has no route")
+        return {}, False, number
+
+    def record(self, kind: int, token: Token, began: int, ended: int, data: Any) -> None:
+        if not self.finished:  # what comes later is dropped
+            self.records.append((self.sequence, kind, token.at, token.visit, began, ended, data))
+            self.sequence += 1
+            if self.parent is None and self.watchers and self.ledger is None:
+                self.told()
+
+    async def _attempts(self, token: Token, node: PlanNode) -> tuple[Settled, int]:
+        if node.node.map_over is not None:
+            results = await self._mapped(token, node, node.node.map_over)
+            return (node.stored(results), True, None), 1
+        (delta, flag, goto), attempt = await self._tried(token, node, token.values, None, node.settled)
+        return (self.masked(delta), flag, goto), attempt
+
+    async def _tried(
+        self, token: Token, node: PlanNode, values: dict[str, Any], item: int | None, read: Callable[[Any, int], T]
+    ) -> tuple[T, int]:
+        """Attempts until one succeeds and can be read, or the row's Retry is used up: (what was read, attempt)."""
+        retry = node.node.retry or ONCE
+        delay = retry.delay
+        attempt = 1
+        while True:
+            try:
+                result = await self._attempt(token, node, values, attempt, item)
+                return read(result, self.plan.limit), attempt
+            except (GeneratorExit, Suspend):
+                raise
+            except BaseException as exc:  # as in the walk
+                if self.finished or cancelled_from_outside(exc):
+                    raise
+                failure = as_failure(exc)
+                kind = "timeout" if isinstance(failure, NodeTimeout) else "error"
+                again = not isinstance(failure, LimitReached | Interrupted) and (kind in retry.on or failure.code in retry.on)
+                if isinstance(failure, NodeTimeout) and node.agent.mode == "thread":
+                    again = again and node.may_run_again
+                if attempt >= retry.attempts or not again:
+                    failure.attempt = attempt  # type: ignore[attr-defined]
+                    raise failure from exc
+                now = self.host.context.clock.monotonic_ns()
+                self.record(RETRIED, token, now, now, (attempt, self.error_of(failure, node, attempt), delay))
+            await asyncio.sleep(delay)
+            delay = min(delay * retry.backoff, retry.max_delay)
+            attempt += 1
+
+    async def _attempt(
+        self, token: Token, node: PlanNode, values: dict[str, Any], attempt: int, item: int | None
+    ) -> Any:
+        timeout = node.node.timeout
+        work = self.called(token, node, values, attempt, item)
+        if timeout is None:
+            return await work
+        task = self.host.loop.create_task(as_value(work), context=Context())
+        try:
+            done, _ = await asyncio.wait({task}, timeout=timeout)
+        except asyncio.CancelledError:
+            await self._ended(task)
+            raise
+        if not done:
+            await self._ended(task)
+            raise NodeTimeout(f"The attempt took longer than {timeout:g} s")
+        value, error = task.result()
+        if error is not None:
+            raise error
+        return value
+
+    async def _ended(self, task: asyncio.Task[Any]) -> None:
+        """Cancel an attempt, and wait until it has ended, as long as its grace."""
+        task.cancel()
+        try:
+            await asyncio.wait({task}, timeout=self.host.config.cancel_grace)
+        finally:
+            self.host.leaked(task, self)
+
+    async def called(self, token: Token, node: PlanNode, values: dict[str, Any], attempt: int, item: int | None) -> Any:
+        """Call the node's agent once."""
+        agent = node.agent
+        if node.compiled is not None:
+            return node.compiled(values, token)
+        if agent.sub_workflow:
+            return await self._sub_workflow(token, node, values, item)
+        call = NodeCall(self, node, token, values, attempt, item)
+        run = agent.run
+        assert run is not None  # noqa: S101  # an agent is compiled, runs, or is a sub-workflow
+        failure: BaseException | None = None
+        try:
+            if agent.services:
+                call.node_scope = self.scope.node_scope()
+                await call.node_scope.prepare(agent.services)
+            if agent.mode == "thread":
+                value = await self.host.threads.run(run, call)
+            elif agent.mode == "async":
+                self.host.watch()
+                try:
+                    value = await run(call)
+                finally:
+                    self.host.unwatch()
+            else:
+                value = run(call)
+            if value.__class__ is Suspend:
+                raise value
+        except GeneratorExit as exc:
+            if self.finished or not _running():
+                raise  # the coroutine is being closed
+            failure = exc
+            raise AgentFailed("The agent raised GeneratorExit") from exc
+        except BaseException as exc:
+            failure = exc
+            raise
+        else:
+            return value
+        finally:
+            scope = call.node_scope
+            if failure is not None and self.host.threads.left_behind(call, self._returned(scope, failure)):
+                self.root.threads_left += 1
+            elif scope is not None:
+                await scope.aclose(failure)
+
+    def _returned(self, scope: NodeScope | None, failure: BaseException) -> Callable[[], None]:
+        """What to do when a thread that was given up returns: only then what it uses can be closed."""
+        root = self.root
+
+        async def close() -> None:
+            if scope is not None:
+                await scope.aclose(failure)
+            if root.threads_left < 0:  # the run has ended, and left its services to the last thread
+                root.threads_left += 1
+                if not root.threads_left:
+                    await root.scope.aclose(failure)
+            else:
+                root.threads_left -= 1
+
+        def returned() -> None:
+            task = self.host.loop.create_task(close(), context=Context())
+            self.host.threads.closing.add(task)
+            task.add_done_callback(self.host.threads.closing.discard)
+
+        return returned
+
+    async def _sub_workflow(self, token: Token, node: PlanNode, values: dict[str, Any], item: int | None) -> Outcome:
+        reference = node.node.options.get("workflow")
+        if not reference:
+            reference = getter(str(node.node.options.get("workflow_field")))(values, token)
+        if not isinstance(reference, str) or not reference:
+            raise SubworkflowFailed("The state does not say which workflow to run")
+        if self.depth + 1 > self.host.config.max_depth:
+            raise DepthLimit(f"Sub-workflows are nested deeper than {self.host.config.max_depth}")
+        step = f"{node.name}#{token.visit}" + ("" if item is None else f"/{item}")
+        child = self.children.get(step)
+        if child is None:
+            child = await self._child(token, node, values, reference, step)
+        try:
+            await child.wait()
+        except asyncio.CancelledError:
+            child.cancel()
+            await child.wait()  # its agents use services of this run
+            raise
+        if child.status == "suspended":
+            if item is not None:
+                child.cancel()
+                raise SubworkflowFailed("A sub-workflow under Map_Over cannot wait for an answer")
+            raise Held()
+        self.children.pop(step, None)
+        if child.status != "completed":
+            error = child.error or {}
+            if error.get("code") == DepthLimit.code:
+                raise DepthLimit(error["message"])
+            if child.status == "interrupted":
+                raise Interrupted(error["message"])
+            if error.get("code") == StepLimit.code:
+                raise StepLimit(error["message"])
+            raise SubworkflowFailed(f"{child.plan.workflow.name} ended {child.status}: {error.get('message')}")
+        state, flag = child.result.values, child.result.flag
+        if not node.child_fields:
+            return Outcome(state, flag)
+        named = dict(node.child_fields)
+        picked = {ours: state.get(named.get(ours, ours)) for ours in node.outputs}
+        return Outcome(picked if len(picked) > 1 else picked[node.outputs[0]], flag)
+
+    async def _child(
+        self, token: Token, node: PlanNode, values: dict[str, Any], reference: str, step: str
+    ) -> Run:
+        """The sub-workflow of a node, begun, or going on from where a restored execution left it."""
+        inputs = gather(node.bindings, values, token) if node.node.inputs else dict(values)
+        path = f"{self.path}/{step}" if self.path else step
+        entries = self.root.restored.pop(path, None)
+        if entries is not None:
+            plan = await self.host.pinned_plan(self.plan.workflow, reference, entries, self.plan_for)
+        else:
+            try:
+                plan = self.plan_for(self.plan.workflow, reference)
+            except RequestRefused as exc:
+                raise SubworkflowFailed(exc.message) from None
+        child = self.__class__(
+            self.host, plan, f"{self.id}/{step}", inputs, scope=self.scope, context=self.context,
+            plan_for=self.plan_for, parent=self, parent_token=token, step=step,
+        )  # fmt: skip
+        self.children[step] = child
+        if self.ledger is not None:
+            self.ledger.tree.append(child)
+        if entries is None:
+            child.start()
+        else:
+            replayed(child, entries)
+        return child
+
+    async def _mapped(self, token: Token, node: PlanNode, field: str) -> list[Any]:
+        """Run the node once for each item of a list, so many at a time; results in the order of the items."""
+        items = getter(field)(token.values, token)
+        if items is MISSING or items is None:
+            items = []
+        if not isinstance(items, list):
+            raise MapOverInvalid(f"Map_Over names {field!r}, which is no list")
+        options = node.node.options
+        on_error = options.get("on_item_error", "fail")
+        places = asyncio.Semaphore(max(1, int(options.get("concurrency", 10))))
+        results: list[Any] = [MISSING] * len(items)
+        done = self.items.pop((token.at, token.visit), {})
+        for index, (value, error) in done.items():
+            if index < len(items) and error is None:
+                results[index] = value
+
+        async def one(index: int, item: Any) -> NodeFailure | None:
+            async with places:
+                clock = self.host.context.clock.monotonic_ns
+                began = clock()
+                try:
+                    values = {**token.values, "item": item, "index": index}
+                    value, _ = await self._tried(token, node, values, index, node.item_value)
+                except Suspend:
+                    return AgentFailed("A node with Map_Over cannot wait for an answer")
+                except NodeFailure as failure:
+                    error = self.error_of(failure, node, getattr(failure, "attempt", 1))
+                    self.record(ITEM, token, began, clock(), (index, None, error))
+                    if on_error == "collect":
+                        results[index] = {"error": {"code": error["code"], "message": error["message"]}}
+                    return failure if on_error == "fail" or isinstance(failure, LimitReached) else None
+                results[index] = value = self.masked(value)
+                self.record(ITEM, token, began, clock(), (index, value, None))
+                if self.host.writes_steps:
+                    await self._kept()
+                return None
+
+        tasks = [
+            self.host.loop.create_task(one(index, item), context=Context())
+            for index, item in enumerate(items)
+            if results[index] is MISSING
+        ]
+        self.tasks.update(tasks)
+        try:
+            for task in tasks:
+                failure = await task
+                if failure is not None:
+                    raise failure
+        finally:
+            left = [task for task in tasks if not task.done()]
+            for task in left:
+                task.cancel()
+            if left:
+                await asyncio.wait(left, timeout=self.host.config.cancel_grace)
+            self.tasks.difference_update(tasks)
+        return [result for result in results if result is not MISSING]
+
+

@@ -1,0 +1,591 @@
+"""Executions as a host holds them: start, watch, answer, cancel, retry, list and forget them. Plain dicts in and out."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextvars import ContextVar
+from typing import Any, Final, NamedTuple
+
+from ..config import AgentMapConfig
+from ..context import AgentMapContext
+from ..errors import (
+    AnswerGone,
+    ExecutionConflict,
+    InputInvalid,
+    KeyReused,
+    RequestRefused,
+    StoreUnavailable,
+    UnknownExecution,
+)
+from ..execution.document import document, listed, stored_document
+from ..execution.executor import Facts, Run
+from ..execution.identity import execution_id
+from ..execution.records import events, events_of
+from ..execution.rewind import rewound
+from ..execution.runtime import Runtime
+from ..execution.values import copied
+from ..execution.waits import ACTIONS, Answer, checked
+from ..stores.store import FINISHED, Filter, Row, Store
+from ..workflows.model import Workflow
+from .audit import owner
+from .instruments import Instruments
+
+LOOK: Final = 0.2
+"""Seconds between two looks at an execution that another process runs."""
+ASK_SECONDS: Final = 10.0
+"""Seconds that another process gets to do what it is asked."""
+
+
+class CallOptions(NamedTuple):
+    """What travels beside a call of `execute_workflow`, from the HTTP handlers to the base method."""
+
+    execution_id: str | None = None
+    door: str = "python"
+    """Through which way the call came in: `python` or `http`."""
+    client: str | None = None
+    """The address it came from."""
+    tags: tuple[str, ...] = ()
+    key: str | None = None
+    """An idempotency key."""
+    body: str = ""
+    """The digest of the request that came with the key."""
+    accepted: asyncio.Future[dict[str, Any]] | None = None
+    """Done with the document as soon as the execution is kept."""
+    replayed: asyncio.Future[bool] | None = None
+    """Done when the key led to an execution that was there before."""
+
+
+call_options: ContextVar[CallOptions | None] = ContextVar("call_options", default=None)
+
+
+class Executions:
+    """The part of the service that has to do with executions. `AgentMapService` has the rest."""
+
+    config: AgentMapConfig
+    context: AgentMapContext
+    store: Store
+    instruments: Instruments
+
+    # What the service gives.
+
+    def _runtime(self) -> Runtime:
+        raise NotImplementedError
+
+    async def _ready_runtime(self) -> Runtime:
+        runtime = self._runtime()
+        if runtime.runner is None:
+            await runtime.prepare()
+        return runtime
+
+    def _healthy(self, graph_name: str) -> Workflow:
+        raise NotImplementedError
+
+    def _values(self, workflow: Workflow, initial_state: Any) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def _overrides(self, method: str) -> bool:
+        raise NotImplementedError
+
+    def _new_run(
+        self, runtime: Runtime, workflow: Workflow, id: str, values: dict[str, Any], context: Mapping[str, Any], facts: Facts
+    ) -> Run:
+        raise NotImplementedError
+
+    async def pre_workflow_execution(
+        self, graph_name: str, initial_state: dict[str, Any], context: dict[str, Any]
+    ) -> None:
+        raise NotImplementedError
+
+    # Starting.
+
+    async def start_execution(
+        self,
+        graph_name: str,
+        initial_state: dict[str, Any],
+        context: Mapping[str, Any] | None = None,
+        *,
+        idempotency_key: str | None = None,
+        execution_id: str | None = None,
+        tags: tuple[str, ...] = (),
+    ) -> dict[str, Any]:
+        """Start a workflow and return its document as soon as the execution is kept; it goes on by itself.
+
+        Raises what `execute_workflow` raises, and ExecutionConflict when there is an execution of this id already. The
+        same idempotency key gives the same execution; KeyReused when the request is another one.
+        """
+        body = digest_of(graph_name, initial_state, context) if idempotency_key else ""
+        options = CallOptions(execution_id, tags=tuple(tags), key=idempotency_key, body=body)
+        run, found = await self._begun(graph_name, initial_state, context, options)
+        return found if run is None else self._shown(run)
+
+    async def _begun(
+        self, graph_name: str, initial_state: Any, context: Mapping[str, Any] | None, options: CallOptions | None
+    ) -> tuple[Run | None, dict[str, Any]]:
+        """(a new run, started and kept; or None and the document of the one that its idempotency key led to)."""
+        runtime = await self._ready_runtime()
+        runtime.admit()
+        workflow = self._healthy(graph_name)
+        run_context: dict[str, Any] = copied(dict(context), "context") if context else {}
+        who = owner(run_context)
+        facts, ours = Facts(who), None
+        if options is not None:
+            ours = options.execution_id
+            if options.key is not None:
+                key = digest_of(self.store.namespace, who, workflow.graph_id, options.key)
+                facts = Facts(who, options.tags, None, key, options.body)
+                known = await self.store.find_key(key)
+                if known is not None:
+                    return None, await self._known(known, facts, options)
+            elif options.tags:
+                facts = Facts(who, options.tags)
+        values = self._values(workflow, initial_state)
+        if self._overrides("pre_workflow_execution"):
+            await self.pre_workflow_execution(graph_name, copied(values), run_context)
+            runtime.admit()  # the hook may have taken long
+        if ours is not None and ours in runtime.live:
+            raise ExecutionConflict(f"There is an execution {ours!r} already")
+        now = self.context.clock.time_ns()
+        run = self._new_run(runtime, workflow, ours or execution_id(now), values, run_context, facts)
+        if len(runtime.running) < self.config.max_running and not runtime.queued:
+            run.status = "running"  # as the store is told
+        try:
+            there = await self.store.create(run)
+        finally:
+            run.status = "queued"
+        if there is not None:
+            if facts.key is not None and there.key == facts.key:
+                return None, await self._known(there, facts, options)
+            raise ExecutionConflict(f"There is an execution {run.id!r} already")
+        if self.instruments.audit is not None:
+            door, client = ("python", None) if options is None else (options.door, options.client)
+            self.instruments.started(run, values, door, client)
+        runtime.submit(run)
+        if options is not None and options.accepted is not None and not options.accepted.done():
+            options.accepted.set_result(self._shown(run))
+        return run, {}
+
+    async def _known(self, row: Row, facts: Facts, options: CallOptions | None) -> dict[str, Any]:
+        """The execution that an idempotency key led to before."""
+        if row.key_body != facts.key_body:
+            raise KeyReused()
+        if options is not None and options.replayed is not None and not options.replayed.done():
+            options.replayed.set_result(True)
+        return await self.get_execution_status(row.id)
+
+    # Looking.
+
+    def _shown(self, run: Run) -> dict[str, Any]:
+        """The document of a run that lives here; its end is shown once it is kept."""
+        if not run.settled and (run.ended_ns or run.status == "suspended"):
+            return document(run, shown="running")
+        return document(run)
+
+    async def _document(self, run: Run) -> dict[str, Any]:
+        """The document of a run that has settled, here or, when it was left to another process, there."""
+        if run.lost:
+            return await self._stored(run.id)
+        return document(run)
+
+    async def _stored(self, execution_id: str) -> dict[str, Any]:
+        return stored_document(await self._row(execution_id))
+
+    async def _row(self, execution_id: str) -> Row:
+        await self._ready_runtime()
+        row = await self.store.find(execution_id)
+        if row is None:
+            raise UnknownExecution()
+        return row
+
+    def _live(self, execution_id: str) -> Run | None:
+        return self._runtime().live.get(execution_id)
+
+    async def get_execution_status(self, execution_id: str) -> dict[str, Any]:
+        """The execution document as it is now. Raises UnknownExecution."""
+        run = self._live(execution_id)
+        return self._shown(run) if run is not None else await self._stored(execution_id)
+
+    async def wait_for_execution(self, execution_id: str, seconds: float) -> dict[str, Any]:
+        """The document when something has changed: at the latest after so many seconds. Raises UnknownExecution.
+
+        An execution that has ended, or waits for answers only, is given at once.
+        """
+        async for _ in self._changes(execution_id, seconds):
+            break
+        return await self.get_execution_status(execution_id)
+
+    async def _changes(self, execution_id: str, seconds: float) -> AsyncIterator[bool]:
+        """An item each time an execution may have changed; ends when it has ended or is suspended, or time is over."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + seconds
+        mark: tuple[Any, ...] = ()
+        while (left := until - loop.time()) > 0:
+            run = self._live(execution_id)
+            if run is not None:
+                if not await _told(run, left):
+                    return
+            else:
+                row = await self._row(execution_id)
+                if row.status in FINISHED or row.status == "suspended":
+                    return
+                now = (row.status, row.sequence, row.waits, row.fence)
+                if mark in ((), now):
+                    mark = now
+                    await asyncio.sleep(min(LOOK, left))
+                    continue
+                mark = now
+            yield True
+
+    async def get_execution_events(self, execution_id: str, *, after: int = 0) -> list[dict[str, Any]]:
+        """What happened in an execution so far, in order: events with a greater sequence. Raises UnknownExecution."""
+        run = self._live(execution_id)
+        if run is not None:
+            records = run.records if run.ledger is None else run.records[: run.kept]
+            found = list(events(run.plan, records, run.wall_offset))
+        else:
+            await self._row(execution_id)
+            # The record before may stand for two events, of which one is asked for.
+            entries = await self.store.entries(execution_id, after=max(0, after - 1))
+            found = [event for entry in entries for event in events_of(entry.sequence, entry.text)]
+        return [event for event in found if event["sequence"] > after]
+
+    async def stream_execution(
+        self, execution_id: str, *, after: int = 0, follow: bool = False
+    ) -> AsyncIterator[dict[str, Any] | None]:
+        """The events of an execution as they happen, from the one after `after` on. Raises UnknownExecution.
+
+        Ends with the execution, or when it only waits for answers (with `follow` it goes on then). An item is None when
+        nothing has happened for a while, so that whoever reads can look whether it still wants to.
+        """
+        row_sequence = after
+        while True:
+            run = self._live(execution_id)
+            told = _Bell(run) if run is not None else None
+            try:
+                status = await self._status(execution_id, run)
+                for event in await self.get_execution_events(execution_id, after=row_sequence):
+                    row_sequence = event["sequence"]
+                    yield event
+                if status in FINISHED or (status == "suspended" and not follow):
+                    return
+                if told is not None:
+                    if not await told.rings(1.0):
+                        yield None
+                else:
+                    await asyncio.sleep(LOOK)
+                    yield None
+            finally:
+                if told is not None:
+                    told.close()
+
+    async def _status(self, execution_id: str, run: Run | None) -> str:
+        """The status whose events are all there already."""
+        if run is not None:
+            return run.status if run.settled else "running"
+        return (await self._row(execution_id)).status
+
+    async def list_executions(
+        self,
+        *,
+        graph: str | None = None,
+        status: tuple[str, ...] = (),
+        owner: str | None = None,
+        tag: str | None = None,
+        since: int | None = None,
+        until: int | None = None,
+        before: tuple[int, str] | None = None,
+        limit: int = 50,
+    ) -> list[dict[str, Any]]:
+        """Executions, the newest first, as short documents. Times are nanoseconds since 1970.
+
+        `before` goes on after the (created_ns, execution_id) of the last one.
+        """
+        await self._ready_runtime()
+        rows = await self.store.select(Filter(graph, tuple(status), owner, tag, since, until, before, limit))
+        found = []
+        for row in rows:
+            run = self._live(row.id)
+            shown = self._shown(run) if run is not None else listed(row)
+            if status and shown["status"] not in status:
+                continue
+            short = {name: shown[name] for name in SHORT if name in shown}
+            found.append({**short, "created_ns": row.created, "waiting": [one for one in shown.get("waiting", [])]})
+        return found
+
+    # Acting.
+
+    async def resume_execution(
+        self,
+        execution_id: str,
+        action: str = "answer",
+        data: Any = None,
+        *,
+        node: str | None = None,
+        by: str | None = None,
+    ) -> dict[str, Any]:
+        """Answer an open wait, and return the document once the answer is kept.
+
+        `action` is `answer`, `approve`, `reject`, or `cancel`, which ends the execution. `node` names the wait when
+        there are several: its node, or its path. Raises UnknownExecution, ExecutionConflict (nothing waits, several do
+        and none is named, or somebody else has answered), AnswerGone, and InputInvalid for an answer that does not fit.
+        """
+        if action == "cancel":
+            return await self.cancel_execution(execution_id)
+        if action not in ACTIONS:
+            raise InputInvalid(f"The action is one of {', '.join(ACTIONS)} or cancel", pointer="/action")
+        try:
+            data = copied(data, "data", limit=self.config.max_output_bytes)
+        except RequestRefused:
+            raise
+        except Exception as exc:
+            raise InputInvalid(str(exc), pointer="/data") from None
+        runtime = await self._ready_runtime()
+        answer = Answer(action, data, by)
+        run = self._live(execution_id)
+        if run is not None and run.status == "suspended":
+            await run.wait()  # until it is kept
+            run = None
+        if run is not None:
+            wait = chosen(list(run.open.values()), node)
+            self._not_late(wait)
+            checked(wait, answer)
+            try:
+                await runtime.take_answer(run, wait["path"], answer)
+            except KeyError:
+                raise ExecutionConflict("Somebody else has answered this wait") from None
+            return self._shown(run)
+        row = await self._row(execution_id)
+        if row.status in FINISHED:
+            raise ExecutionConflict(f"The execution is {row.status}; nothing waits for an answer")
+        wait = chosen(json.loads(row.waits), node)
+        self._not_late(wait)
+        checked(wait, answer)
+        if row.status != "suspended":
+            said = await self._asked(row, "answer", {"path": wait["path"], "answer": answer._asdict()})
+            if said != "done":
+                raise ExecutionConflict("Somebody else has answered this wait")
+            return await self._stored(execution_id)
+        again = await runtime.resume(row, wait["path"], answer)
+        if again is None:
+            found = await self.get_execution_status(execution_id)
+            if found["status"] in ("running", "suspended"):
+                # Another wait was answered at the same moment; this one may still be open.
+                return await self._once_more(execution_id, action, data, wait["path"], by)
+            if found["status"] == "interrupted":
+                return found
+            raise ExecutionConflict("Somebody else has answered this wait")
+        return self._shown(again)
+
+    async def _once_more(
+        self, execution_id: str, action: str, data: Any, path: str, by: str | None
+    ) -> dict[str, Any]:
+        await asyncio.sleep(0.01)
+        run = self._live(execution_id)
+        row = None if run is not None else await self._row(execution_id)
+        waits = list(run.open.values()) if run is not None else json.loads(row.waits) if row is not None else []
+        if not any(wait["path"] == path for wait in waits):
+            raise ExecutionConflict("Somebody else has answered this wait")
+        return await self.resume_execution(execution_id, action, data, node=path, by=by)
+
+    def _not_late(self, wait: Mapping[str, Any]) -> None:
+        if wait["expires"] is not None and wait["expires"] <= self.context.clock.time_ns():
+            raise AnswerGone()
+
+    async def _asked(self, row: Row, kind: str, payload: Mapping[str, Any]) -> str:
+        """Ask the process that runs an execution. Raises StoreUnavailable when it does not answer in time."""
+        number = await self.store.ask(row.id, kind, json.dumps(payload, ensure_ascii=False))
+        loop = asyncio.get_running_loop()
+        until = loop.time() + ASK_SECONDS
+        while loop.time() < until:
+            said = await self.store.outcome(number)
+            if said is not None:
+                return said
+            now = await self.store.find(row.id)
+            if now is None or now.status in FINISHED:
+                break
+            await asyncio.sleep(0.05)
+        if await self.store.withdraw(number):
+            now = await self.store.find(row.id)
+            if now is not None and now.status not in FINISHED:
+                raise StoreUnavailable("The process that runs the execution does not answer; try again")
+            return "ended"
+        return await self.store.outcome(number) or "done"
+
+    async def cancel_execution(self, execution_id: str) -> dict[str, Any]:
+        """End an execution now and return its document; one that has ended stays as it is. Raises UnknownExecution."""
+        runtime = await self._ready_runtime()
+        for _ in range(100):
+            run = self._live(execution_id)
+            if run is not None:
+                if run.status == "suspended":
+                    await run.wait()
+                    continue
+                run.cancel()
+                await run.wait()
+                return await self._document(run)
+            row = await self._row(execution_id)
+            if row.status in FINISHED:
+                break
+            if row.status == "suspended":
+                assert runtime.runner is not None  # noqa: S101
+                claimed = await self.store.claim(row, runtime.runner)
+                again = None if claimed is None else await runtime.restored(claimed)
+                if again is not None:
+                    runtime.begin(again, again.cancel)
+                    await again.wait()
+                    return await self._document(again)
+            else:
+                await self._asked(row, "cancel", {})
+        return await self._stored(execution_id)
+
+    async def retry_execution(
+        self,
+        execution_id: str,
+        *,
+        start: str = "failed",
+        definition: str = "pinned",
+        state_patch: Mapping[str, Any] | None = None,
+        dry_run: bool = False,
+        context: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """Run a finished execution again as a new one that keeps the results of the nodes it does not run again.
+
+        `start` is `failed` (what failed or did not end), `start` (everything), or a node (`node#visit` in a loop; else
+        its last visit). `definition` is `pinned` (the version it began with) or `latest`. `state_patch` changes what
+        the nodes that run again see. A dry run only says what would run: `{"nodes": […], "keeps": number}`. Raises
+        UnknownExecution, ExecutionConflict and InputInvalid.
+        """
+        runtime = await self._ready_runtime()
+        if not dry_run:
+            runtime.admit()
+        run = self._live(execution_id)
+        if run is not None and run.finished:
+            await run.wait()
+        row = await self._row(execution_id)
+        if row.status not in FINISHED or (run is not None and not run.finished):
+            raise ExecutionConflict(f"The execution is {row.status}; cancel it, or wait for its end, before a retry")
+        if definition not in ("pinned", "latest"):
+            raise InputInvalid("definition is pinned or latest", pointer="/definition")
+        head = json.loads(row.head)
+        if definition == "latest":
+            plan = await runtime.plan_of(self._healthy(row.graph_id).version, row.graph_id)
+        else:
+            plan = await runtime.plan_of(row.definition, row.graph_id)
+        patch = self._patch(state_patch)
+        entries = [] if start == "start" else await self.store.entries(row.id, path=None)
+        again = rewound(plan, entries, start, patch, self.context.clock.time_ns())
+        if dry_run:
+            return {"dry_run": True, "nodes": again.nodes, "keeps": again.keeps, "definition": plan.workflow.version}
+        state = head["state"] | patch if start == "start" else head["state"]
+        run_context = {**head["context"], **(context or {})}
+        made = self._new_run(
+            runtime,
+            plan.workflow,
+            execution_id_of(self.context),
+            state,
+            run_context,
+            Facts(row.owner, tuple(row.tags), row.id),
+        )
+        return await self._retried(runtime, made, again.entries)
+
+    async def _retried(self, runtime: Runtime, made: Run, entries: list[Any]) -> dict[str, Any]:
+        """Keep a new execution with the entries of an old one, and let it go on."""
+        from ..execution.runtime import Given
+
+        made.status = "running"
+        await self.store.create(made)
+        row = await self._row(made.id)
+        if entries:
+            sequence = max((entry.sequence for entry in entries if not entry.path), default=1) + 1
+            await self.store.append(Given(row, {"sequence": sequence}, entries))
+            restored = await runtime.restored(row)
+            if restored is None:
+                return await self._stored(made.id)
+            ready = restored.ready
+            runtime.begin(restored, lambda: restored.go_on(ready))
+        else:
+            restored = made
+            made.status = "queued"
+            runtime.submit(made)
+        if self.instruments.audit is not None:
+            self.instruments.started(restored, restored.initial, "python", None)
+        return self._shown(restored)
+
+    def _patch(self, state_patch: Mapping[str, Any] | None) -> dict[str, Any]:
+        if state_patch is None:
+            return {}
+        if not isinstance(state_patch, Mapping):
+            raise InputInvalid("state_patch takes an object", pointer="/state_patch")
+        return self._checked_state(dict(state_patch), "/state_patch")
+
+    def _checked_state(self, state: dict[str, Any], pointer: str) -> dict[str, Any]:
+        raise NotImplementedError
+
+    async def delete_execution(self, execution_id: str) -> None:
+        """Forget a finished execution, payloads and events. Raises UnknownExecution or ExecutionConflict."""
+        row = await self._row(execution_id)
+        if self._live(execution_id) is not None or not await self.store.delete(execution_id):
+            raise ExecutionConflict(f"The execution is {row.status}; cancel it before it is deleted")
+
+
+SHORT: Final = (
+    *("success", "status", "execution_id", "graph_name", "error", "execution_time", "nodes_executed", "created_at"),
+    *("started_at", "completed_at", "definition", "owner", "tags", "attempt", "retry_of"),
+)
+"""What a listing shows of a document."""
+
+
+def execution_id_of(context: AgentMapContext) -> str:
+    return execution_id(context.clock.time_ns())
+
+
+def digest_of(*things: Any) -> str:
+    """A digest of JSON values, for comparing."""
+    text = json.dumps(things, sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def chosen(waits: list[dict[str, Any]], node: str | None) -> dict[str, Any]:
+    """The wait that an answer is for. Raises ExecutionConflict, listing the open ones, when that is not clear."""
+    found = [wait for wait in waits if node is None or node in (wait["node"], wait["path"])]
+    if len(found) == 1:
+        return found[0]
+    paths = ", ".join(wait["path"] for wait in waits) or "none"
+    if not waits:
+        raise ExecutionConflict("Nothing waits for an answer")
+    if not found:
+        raise ExecutionConflict(f"Nothing waits at {node!r}; open waits: {paths}")
+    raise ExecutionConflict(f"Several nodes wait; name one of them in node: {paths}")
+
+
+class _Bell:
+    """Rings when a run has something new to tell."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._event = asyncio.Event()
+        run.watchers.add(self._event.set)
+        if run.settled:
+            self._event.set()
+
+    async def rings(self, seconds: float) -> bool:
+        try:
+            await asyncio.wait_for(self._event.wait(), seconds)
+        except TimeoutError:
+            return False
+        return True
+
+    def close(self) -> None:
+        self._run.watchers.discard(self._event.set)
+
+
+async def _told(run: Run, seconds: float) -> bool:
+    bell = _Bell(run)
+    try:
+        return await bell.rings(seconds)
+    finally:
+        bell.close()
+
+
