@@ -35,7 +35,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "fastapi": ("services.fastapi",),
     "uvicorn": ("__main__",),
     "pydantic": ("http",),
-    "sqlite3": ("stores.files", "stores.sqlite", "stores.upkeep"),
+    "sqlite3": ("stores.files", "stores.jobs", "stores.sqlite", "stores.upkeep", "stores.writer"),
     "httpx": ("testing",),
     "networkx": (),
     "prometheus_client": (),

@@ -92,7 +92,7 @@ async def write(store: SQLiteStore, number: str) -> None:
 
 async def main() -> None:
     what, path, *rest = sys.argv[1:]
-    store = SQLiteStore(Path(path), namespace="tests")
+    store = SQLiteStore(Path(path), namespace="tests", source="flows.csv")
     await store.open()
     await {"claim": claim, "run": run, "fork": fork, "grow": grow, "write": write}[what](store, *rest)  # type: ignore[operator]
 

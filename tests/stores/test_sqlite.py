@@ -38,7 +38,7 @@ def path(tmp_path: Path) -> Path:
 
 @asynccontextmanager
 async def opened(path: Path, namespace: str = "tests", **options: Any) -> AsyncIterator[SQLiteStore]:
-    store = SQLiteStore(path, namespace=namespace, **options)
+    store = SQLiteStore(path, namespace=namespace, **{"source": "flows.csv", **options})
     await store.open()
     try:
         yield store
