@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from .errors import AgentMapError
+from .maintenance import add_store
 
 if TYPE_CHECKING:
     from .services.agentmap import AgentMapService
@@ -76,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     new.add_argument("--expires", metavar="TIME", help="how long it is valid, like 90d, 12h or 30m (for ever)")
     new.set_defaults(command=_new_key)
 
+    add_store(commands)
     version = commands.add_parser("version", help="print the version")
     version.set_defaults(command=_version)
     return parser

@@ -23,7 +23,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("services.agentmap", "services.migration"),
     ("http", "ui"),
     ("app", "services.fastapi", "services.mounting"),
-    ("", "__main__", "testing"),
+    ("", "__main__", "maintenance", "testing"),
 )
 """Lowest first. A room stands for its modules; a module of its own line (`execution.executor`) goes before its room.
 

@@ -106,6 +106,11 @@ class Columns:
             rows.append((execution, path, n, data, crc32(data, n)))
         return rows
 
+    def entry(self, execution: str, path: Any, sequence: Any, text: Any, total: Any) -> Entry:
+        if not isinstance(sequence, int) or not isinstance(path, str):
+            raise StoreDamaged(execution, f"an entry has the number {sequence!r}"[:200])
+        return Entry(path, sequence, self.unseal(execution, f"entry {sequence}", text, total, sequence))
+
     def row(self, columns: Sequence[Any]) -> Row:
         """The row of FULL_NAMES or BRIEF_NAMES. Raises StoreDamaged for one that cannot have been written by us."""
         names = schema.COLUMNS if len(columns) == len(schema.COLUMNS) + len(schema.SEALED) else schema.BRIEF

@@ -127,7 +127,7 @@ class SQLiteStore:
                 if not self.path.exists():
                     make(self.path)
                     logger.info("The store %s was made", self.path)
-                self._writer = connect(self.path, self._busy_timeout)
+                self._writer = connect(self.path, self._busy_timeout, upgrade=True)
             try:
                 self._reader = connect(self.path, self._busy_timeout, checked=False)
                 self._reader.execute("PRAGMA query_only = ON")
@@ -272,14 +272,9 @@ class SQLiteStore:
         values = (execution_id, after, *(() if path is None else (path,)), self.namespace)
 
         def look(connection: sqlite3.Connection) -> list[Entry]:
-            return [self._entry(execution_id, *found) for found in connection.execute(query, values)]
+            return [self._reading.entry(execution_id, *found) for found in connection.execute(query, values)]
 
         return await self._read(look, execution_id)
-
-    def _entry(self, execution: str, path: Any, sequence: Any, text: Any, total: Any) -> Entry:
-        if not isinstance(sequence, int) or not isinstance(path, str):
-            raise StoreDamaged(execution, f"an entry has the number {sequence!r}"[:200])
-        return Entry(path, sequence, self._reading.unseal(execution, f"entry {sequence}", text, total, sequence))
 
     async def select(self, wanted: Filter) -> list[Row]:
         terms: list[tuple[str, tuple[Any, ...]]] = [("namespace = ?", (self.namespace,))]
