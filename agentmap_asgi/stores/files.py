@@ -43,7 +43,8 @@ def ready(path: Path) -> None:
     if path.is_dir():
         raise StoreUnusable(f"The store {path} is a folder; name a file")
     log = path.with_name(path.name + "-wal")
-    if size is None and log.exists() and log.stat().st_size:
+    # The file is looked for again: another process may have made it, and its log, meanwhile.
+    if size is None and log.exists() and log.stat().st_size and not path.exists():
         raise StoreUnusable(
             f"The store {path} is missing, but its log {log.name} is there with what was written last; "
             "put the file back, or move the log away to begin anew"

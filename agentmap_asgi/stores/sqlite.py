@@ -36,7 +36,7 @@ T = TypeVar("T")
 logger = logging.getLogger("agentmap_asgi.stores")
 
 PRUNED: Final = 20_000
-"""Entries after which a round of pruning ends."""
+"""Entries of one execution after the other that a transaction forgets, about."""
 A_DAY: Final = 86_400 * 10**9
 
 
@@ -268,8 +268,9 @@ class SQLiteStore:
         return await self._one(schema.FIND_KEY, key)
 
     async def entries(self, execution_id: str, *, after: int = 0, path: str | None = "") -> list[Entry]:
-        query = schema.ENTRIES.format(path="" if path is None else "AND path = ?")
-        values = (execution_id, after, *(() if path is None else (path,)), self.namespace)
+        query, values = schema.ENTRIES, [execution_id, after, self.namespace]
+        if path is not None:
+            query, values = schema.ENTRIES_OF_PATH, [*values, path]
 
         def look(connection: sqlite3.Connection) -> list[Entry]:
             return [self._reading.entry(execution_id, *found) for found in connection.execute(query, values)]
@@ -351,22 +352,25 @@ class SQLiteStore:
         return await self._change(delete, execution_id)
 
     async def prune(self, before: int, now: int, limit: int = 500) -> int:
-        def prune(connection: sqlite3.Connection) -> int:
-            values = (self.namespace, before, json.dumps(FINISHED), limit)
-            old = [identity for (identity,) in connection.execute(schema.ENDED, values)]
+        def prune(connection: sqlite3.Connection) -> tuple[int, bool]:
+            values = (self.namespace, before, json.dumps(FINISHED), limit - total)
             count = entries = 0
-            for identity in old:
+            for (identity,) in connection.execute(schema.ENDED, values).fetchall():
+                if entries >= PRUNED:
+                    return count, True
                 entries += _forget(connection, identity)
                 count += 1
-                if entries >= PRUNED:
-                    break
             connection.execute(schema.UNREFERENCED)
             # Requests that nobody asks about any more: those that were there at a pruning a day ago.
             connection.execute("DELETE FROM commands WHERE seen < ?", (now - A_DAY,))
             connection.execute("UPDATE commands SET seen = ? WHERE seen IS NULL", (now,))
-            return count
+            return count, False
 
-        return await self._change(prune)
+        total, more = 0, True
+        while more:
+            count, more = await self._change(prune)
+            total += count
+        return total
 
     async def durations(self, graph_id: str, limit: int = 200) -> Sequence[tuple[str, int, int]]:
         values = (self.namespace, graph_id, limit)

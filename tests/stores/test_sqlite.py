@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ import pytest
 from writes import FakeBatch, FakeStart, batch, row, start
 
 from agentmap_asgi.errors import StoreDamaged, StoreUnavailable, StoreUnusable
-from agentmap_asgi.stores import files
+from agentmap_asgi.stores import files, schema
 from agentmap_asgi.stores.locks import FileLock, RunnerFiles, file_system
 from agentmap_asgi.stores.schema import APPLICATION_ID, MIGRATIONS
 from agentmap_asgi.stores.sqlite import SQLiteStore
@@ -647,16 +647,45 @@ async def test_the_log_is_copied_into_the_file_again_and_again(path: Path, monke
     assert not log.exists()
 
 
-async def test_pruning_many_entries_takes_several_rounds(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that other writes are not held up."""
+async def test_pruning_many_entries_takes_several_transactions(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that other writes are not held up; it still takes as many executions as it was told to."""
     monkeypatch.setattr("agentmap_asgi.stores.sqlite.PRUNED", 50)
     async with opened(path) as store:
-        for name in "abc":
+        for name in "abcdef":
             await store.create(start(name))
             entries = [("", number, "x") for number in range(1, 41)]
             await store.append(batch(name, *entries, status="failed", ended=1))
-        assert await store.prune(2, 2) == 2
-        assert await store.prune(2, 2) == 1
+        commits: list[str] = []
+        store._writer.set_trace_callback(lambda text: commits.append(text) if text.startswith("COMMIT") else None)
+        assert await store.prune(2, 2, limit=5) == 5
+        assert len(commits) == 3
+        assert await store.prune(2, 2, limit=5) == 1
+
+
+@pytest.mark.parametrize(
+    ("query", "values", "indexes"),
+    [
+        (schema.RUNNERS, 1, ["executions_live"]),
+        (schema.STRANDED, 2, ["executions_live"]),
+        (schema.DUE, 2, ["executions_wake"]),
+        (schema.ENDED, 4, ["executions_ended"]),
+        (schema.UNREFERENCED, 0, ["executions_definition", "pins_definition"]),
+        (schema.ASKED, 2, ["sqlite_autoindex_executions_1"]),
+        (schema.FIND_KEY, 2, ["executions_key"]),
+        (schema.DURATIONS, 3, ["executions_graph"]),
+        (schema.ENTRIES, 3, ["PRIMARY KEY"]),
+        (schema.ENTRIES_OF_PATH, 4, ["PRIMARY KEY"]),
+    ],
+)
+def test_what_is_asked_again_and_again_goes_by_an_index(query: str, values: int, indexes: list[str]) -> None:
+    """A store with many executions stays quick."""
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    files.migrate(connection, MIGRATIONS)
+    plan = "\n".join(line[3] for line in connection.execute(f"EXPLAIN QUERY PLAN {query}", ["1"] * values))
+    assert [name for name in indexes if name not in plan] == []
+    assert "SCAN executions" not in plan
+    assert "SCAN entries" not in plan
+    connection.close()
 
 
 async def test_requests_that_nobody_asks_about_are_forgotten(path: Path) -> None:
@@ -717,6 +746,18 @@ async def test_processes_that_claim_the_same_executions_win_each_once(path: Path
         async with opened(path) as store:
             assert {found.fence for found in await store.select(Filter(limit=100))} == {1}
             assert await store.stranded() == []
+
+
+async def test_processes_that_come_upon_a_missing_file_make_it_once(path: Path) -> None:
+    """And all write into the one."""
+    with ExitStack() as stack:
+        processes = [stack.enter_context(program("write_one", str(path), f"e{number}")) for number in range(4)]
+        assert [line(process) for process in processes] == ["ready"] * 4
+        for process in processes:
+            tell(process, "go")
+        assert [line(process) for process in processes] == ["written"] * 4
+    async with opened(path) as store:
+        assert {found.id for found in await store.select(Filter())} == {"e0", "e1", "e2", "e3"}
 
 
 async def test_a_killed_process_strands_its_executions_and_a_stopped_one_does_not(path: Path) -> None:
