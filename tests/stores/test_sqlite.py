@@ -421,9 +421,13 @@ async def test_one_namespace_has_one_source(path: Path) -> None:
 class Slow(FakeBatch):
     """Waits, in the writer's thread, until the test has given the rest."""
 
-    gate: threading.Event
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self.taken = threading.Event()
+        self.gate = threading.Event()
 
     def changes(self) -> Any:
+        self.taken.set()
         self.gate.wait(60)
         return super().changes()
 
@@ -433,13 +437,10 @@ async def test_what_is_given_meanwhile_is_one_transaction(path: Path) -> None:
     async with opened(path) as store:
         await store.create(start("a"))
         slow = Slow("a", {"steps": 1})
-        slow.gate = threading.Event()
         commits: list[str] = []
         store._writer.set_trace_callback(lambda text: commits.append(text) if text.startswith("COMMIT") else None)
         first = store.append(slow)
-        # The writer has taken the slow one when its queue is empty.
-        while not store._writes.empty():
-            await asyncio.sleep(0)
+        await asyncio.to_thread(slow.taken.wait)
         rest = [store.create(start(f"e{number}")) for number in range(100)]
         slow.gate.set()
         assert await first
@@ -577,10 +578,8 @@ async def test_what_follows_a_failed_write_is_not_written_before_the_caller_know
             await store.create(start(name))
         await full(store, 0)
         slow = Slow("a", {"steps": 1}, [Entry("", 1, "x" * 100_000)])
-        slow.gate = threading.Event()
         first = store.append(slow)
-        while not store._writes.empty():
-            await asyncio.sleep(0)
+        await asyncio.to_thread(slow.taken.wait)
         second, other = store.append(batch("a", ("", 2, "y"))), store.append(batch("b", ("", 1, "y")))
         slow.gate.set()
         results = await asyncio.gather(first, second, other, return_exceptions=True)
@@ -616,6 +615,17 @@ async def test_a_turn_that_nobody_ends_fails_the_writes_after_a_while(path: Path
         lock.release()
         lock.close()
         assert await store.create(start("a")) is None
+
+
+async def test_a_sqlite_without_the_fault_takes_no_turns(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own locks are enough then."""
+    async with opened(path, busy_timeout=0.05) as store:
+        lock = FileLock(path.with_name("store.db.lock"))
+        assert lock.acquire(0)
+        monkeypatch.setattr("agentmap_asgi.stores.writer.FIXED", (3,))
+        assert await store.create(start("a")) is None
+        lock.release()
+        lock.close()
 
 
 @pytest.mark.parametrize("replaced", [False, True])
