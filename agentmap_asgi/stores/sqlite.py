@@ -13,7 +13,7 @@ import os
 import sqlite3
 import threading
 import weakref
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -207,7 +207,8 @@ class SQLiteStore:
             job.future.set_exception(StoreUnavailable("The store is closed"))
         return job.future
 
-    # The reader's thread.
+    # The reader's thread. All is fetched before it is looked at: a half-read answer that an error keeps alive would
+    # keep the reader in the past.
 
     def _read_on(self) -> None:
         desk = Desk(self._reader, self._reading)
@@ -240,7 +241,7 @@ class SQLiteStore:
             else:
                 job.error = unavailable("read", exc)
 
-    def _rows(self, found: Iterable[Sequence[Any]]) -> list[Row]:
+    def _rows(self, found: list[Any]) -> list[Row]:
         """Rows of a list. A damaged one is left out and named in the log, once."""
         rows = []
         for columns in found:
@@ -273,7 +274,7 @@ class SQLiteStore:
             query, values = schema.ENTRIES_OF_PATH, [*values, path]
 
         def look(connection: sqlite3.Connection) -> list[Entry]:
-            return [self._reading.entry(execution_id, *found) for found in connection.execute(query, values)]
+            return [self._reading.entry(execution_id, *found) for found in connection.execute(query, values).fetchall()]
 
         return await self._read(look, execution_id)
 
@@ -298,7 +299,9 @@ class SQLiteStore:
             "ORDER BY created DESC, id DESC LIMIT ?"
         )
         values = [value for _, some in terms for value in some]
-        return await self._read(lambda connection: self._rows(connection.execute(query, (*values, wanted.limit))))
+        return await self._read(
+            lambda connection: self._rows(connection.execute(query, (*values, wanted.limit)).fetchall())
+        )
 
     async def claim(
         self, row: Row, runner: Runner, *, status: str = "running", attempt: int | None = None
@@ -314,9 +317,9 @@ class SQLiteStore:
 
     async def stranded(self) -> list[Row]:
         def look(connection: sqlite3.Connection) -> list[Row]:
-            runners = [name for (name,) in connection.execute(schema.RUNNERS, (self.namespace,))]
+            runners = [name for (name,) in connection.execute(schema.RUNNERS, (self.namespace,)).fetchall()]
             dead = json.dumps([name for name in runners if not self._alive(str(name))])
-            return self._rows(connection.execute(schema.STRANDED, (self.namespace, dead)))
+            return self._rows(connection.execute(schema.STRANDED, (self.namespace, dead)).fetchall())
 
         return await self._read(look)
 
@@ -325,7 +328,9 @@ class SQLiteStore:
         return mine.live if mine is not None else self._runner_files.alive(identity)
 
     async def due(self, now: int) -> list[Row]:
-        return await self._read(lambda connection: self._rows(connection.execute(schema.DUE, (self.namespace, now))))
+        return await self._read(
+            lambda connection: self._rows(connection.execute(schema.DUE, (self.namespace, now)).fetchall())
+        )
 
     async def pinned(self, definition: str) -> str | None:
         def look(connection: sqlite3.Connection) -> str | None:
@@ -424,7 +429,7 @@ class SQLiteStore:
 
     async def asked(self, runner: Runner) -> list[Command]:
         def look(connection: sqlite3.Connection) -> list[Command]:
-            found = connection.execute(schema.ASKED, (self.namespace, runner.id))
+            found = connection.execute(schema.ASKED, (self.namespace, runner.id)).fetchall()
             return [Command(n, execution, kind, self._reading.told(text)) for n, execution, kind, text in found]
 
         return await self._read(look)

@@ -304,6 +304,20 @@ async def test_a_damaged_execution_says_so_and_harms_no_other(
         assert len(caplog.records) <= 1
 
 
+async def test_an_error_that_somebody_keeps_does_not_hold_the_reader_back(path: Path) -> None:
+    """What was read half is let go, so that the next who reads sees what was written since."""
+    async with opened(path) as store:
+        for name in "ab":
+            await store.create(start(name))
+            await store.append(batch(name, ("", 1, "one"), ("", 2, "two")))
+        await store._change(lambda c: c.execute("UPDATE entries SET text = 'x' WHERE execution = 'a'").rowcount)
+        with pytest.raises(StoreDamaged) as kept:
+            await store.entries("a")
+        await store.append(batch("b", ("", 3, "three")))
+        assert len(await store.entries("b")) == 3
+        assert kept.value.__traceback__ is not None
+
+
 async def test_a_damaged_execution_cannot_be_claimed(path: Path) -> None:
     """The claim is undone, and says why."""
     async with opened(path) as store:
