@@ -79,6 +79,10 @@ class Host(Protocol):
     writes_steps: bool
     """Steps are kept as they are made, not only at a suspension and at the end."""
 
+    @property
+    def loop_ends(self) -> bool:
+        """All tasks of the event loop have been cancelled, and a durable store has what is going on."""
+
     def watch(self) -> None:
         """An async agent starts: watch that it does not block the loop."""
 
@@ -102,7 +106,7 @@ class Run(Performing):
     """One execution (or one sub-workflow of it) on its way through a plan."""
 
     __slots__ = ("__weakref__", "_answered", "_deadline", "_open_ends", "_secrets", "_size", "_timer", "_waiters",
-                 "_waiting", "_walker", "_weighed", "_weight", "attempt", "begun", "busy", "children", "context",
+                 "_waiting", "_walker", "_weighed", "_weight", "attempt", "attempts", "begun", "busy", "children", "context",
                  "counted", "created_ns", "depth", "ended_ns", "error", "facts", "failures", "fence", "host", "id",
                  "initial", "items", "kept", "ledger", "lost", "on_end", "open", "owners", "parent", "parent_id",
                  "parent_token", "path", "plan", "plan_for", "queued", "ready", "records", "restored", "result", "root",
@@ -180,6 +184,8 @@ class Run(Performing):
         """Branches whose nodes are being performed."""
         self.begun: set[Visit] = set()
         """Runs of nodes that began before this run was restored, or before they waited, and have not finished."""
+        self.attempts: dict[Visit, int] = {}
+        """The next attempt of nodes that were being tried before this run was restored."""
         self.items: dict[Visit, dict[int, tuple[Any, Any]]] = {}
         """Items of a Map_Over that were done before this run was restored: (value, error) by index."""
         self.children: dict[str, Run] = {}

@@ -71,10 +71,10 @@ class Performing:
     def _driven(self, task: asyncio.Task[Any]) -> None:
         self.tasks.discard(task)
         if task.cancelled():
-            if self.ledger is None or self.finished:
-                self._stop(Cancelled())
-            else:
+            if self.host.loop_ends:
                 self.root.leave("The event loop stops")
+            else:
+                self._stop(Cancelled())
         elif task.exception() is not None and not self.finished:
             logger.error("%s: a branch ended with an unexpected error", self.id, exc_info=task.exception())
             self.error = self.error_of(AgentFailed("An internal error ended a branch"), None, 1)
@@ -189,7 +189,7 @@ class Performing:
         """Attempts until one succeeds and can be read, or the row's Retry is used up: (what was read, attempt)."""
         retry = node.node.retry or ONCE
         delay = retry.delay
-        attempt = 1
+        attempt = 1 if item is not None else self.attempts.pop((token.at, token.visit), 1)
         while True:
             try:
                 result = await self._attempt(token, node, values, attempt, item)
@@ -248,7 +248,7 @@ class Performing:
         if node.compiled is not None:
             return node.compiled(values, token)
         if agent.sub_workflow:
-            return await self._sub_workflow(token, node, values, item)
+            return await self._sub_workflow(token, node, values, attempt, item)
         call = NodeCall(self, node, token, values, attempt, item)
         run = agent.run
         assert run is not None  # noqa: S101  # an agent is compiled, runs, or is a sub-workflow
@@ -307,7 +307,9 @@ class Performing:
 
         return returned
 
-    async def _sub_workflow(self, token: Token, node: PlanNode, values: dict[str, Any], item: int | None) -> Outcome:
+    async def _sub_workflow(
+        self, token: Token, node: PlanNode, values: dict[str, Any], attempt: int, item: int | None
+    ) -> Outcome:
         reference = node.node.options.get("workflow")
         if not reference:
             reference = getter(str(node.node.options.get("workflow_field")))(values, token)
@@ -315,10 +317,11 @@ class Performing:
             raise SubworkflowFailed("The state does not say which workflow to run")
         if self.depth + 1 > self.host.config.max_depth:
             raise DepthLimit(f"Sub-workflows are nested deeper than {self.host.config.max_depth}")
-        step = f"{node.name}#{token.visit}" + ("" if item is None else f"/{item}")
+        name = f"{node.name}#{token.visit}" + ("" if item is None else f"/{item}")
+        step = name if attempt == 1 else f"{name}@{attempt}"
         child = self.children.get(step)
         if child is None:
-            child = await self._child(token, node, values, reference, step)
+            child = await self._child(token, node, values, reference, name, step)
         try:
             await child.wait()
         except asyncio.CancelledError:
@@ -348,7 +351,7 @@ class Performing:
         return Outcome(picked if len(picked) > 1 else picked[node.outputs[0]], flag)
 
     async def _child(
-        self, token: Token, node: PlanNode, values: dict[str, Any], reference: str, step: str
+        self, token: Token, node: PlanNode, values: dict[str, Any], reference: str, name: str, step: str
     ) -> Run:
         """The sub-workflow of a node, begun, or going on from where a restored execution left it."""
         inputs = gather(node.bindings, values, token) if node.node.inputs else dict(values)
@@ -362,7 +365,7 @@ class Performing:
             except RequestRefused as exc:
                 raise SubworkflowFailed(exc.message) from None
         child = self.__class__(
-            self.host, plan, f"{self.id}/{step}", inputs, scope=self.scope, context=self.context,
+            self.host, plan, f"{self.id}/{name}", inputs, scope=self.scope, context=self.context,
             plan_for=self.plan_for, parent=self, parent_token=token, step=step,
         )  # fmt: skip
         self.children[step] = child

@@ -95,6 +95,7 @@ class _Replay:
             self._begin(key)
         elif kind == RETRIED:
             kept = tuple(data)
+            run.attempts[key] = data[0] + 1
         elif kind == ITEM:
             index, value, error = kept = tuple(data)
             run.items.setdefault(key, {})[index] = (value, error)
@@ -133,6 +134,7 @@ class _Replay:
             self._count()
         self.begun.discard(key)
         run.items.pop(key, None)
+        run.attempts.pop(key, None)
         targets = tuple(run.plan.index[name] for name in names)
         token.flag = flag
         if error is None:

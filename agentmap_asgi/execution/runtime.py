@@ -84,6 +84,11 @@ class Runtime:
     def queued(self) -> int:
         return len(self._queue)
 
+    @property
+    def loop_ends(self) -> bool:
+        patrol = self._patrol
+        return patrol is not None and not self.stopping and (patrol.done() or patrol.cancelling() > 0)
+
     # Getting ready, and looking after what others left.
 
     async def prepare(self) -> None:
