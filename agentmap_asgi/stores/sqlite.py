@@ -253,6 +253,9 @@ class SQLiteStore:
                     logger.error("%s", exc)
         return rows
 
+    def _list(self, query: str, values: list[Any]) -> asyncio.Future[list[Row]]:
+        return self._read(lambda connection: self._rows(connection.execute(query, values).fetchall()))
+
     def _one(self, query: str, value: str, execution: str = "") -> asyncio.Future[Row | None]:
         def look(connection: sqlite3.Connection) -> Row | None:
             found = connection.execute(query, (self.namespace, value)).fetchone()
@@ -299,9 +302,7 @@ class SQLiteStore:
             "ORDER BY created DESC, id DESC LIMIT ?"
         )
         values = [value for _, some in terms for value in some]
-        return await self._read(
-            lambda connection: self._rows(connection.execute(query, (*values, wanted.limit)).fetchall())
-        )
+        return await self._list(query, [*values, wanted.limit])
 
     async def claim(
         self, row: Row, runner: Runner, *, status: str = "running", attempt: int | None = None
@@ -328,9 +329,7 @@ class SQLiteStore:
         return mine.live if mine is not None else self._runner_files.alive(identity)
 
     async def due(self, now: int) -> list[Row]:
-        return await self._read(
-            lambda connection: self._rows(connection.execute(schema.DUE, (self.namespace, now)).fetchall())
-        )
+        return await self._list(schema.DUE, [self.namespace, now])
 
     async def pinned(self, definition: str) -> str | None:
         def look(connection: sqlite3.Connection) -> str | None:

@@ -6,6 +6,7 @@ again with a savepoint for each write, so that the others are not harmed.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -32,11 +33,7 @@ class _Unsuitable(Exception):
     """One of the writes cannot be made: all are made again, one by one."""
 
 
-class _Healed(tuple[str, ...]):
-    """Ids of executions whose failed write the caller knows of by now."""
-
-
-Queue: TypeAlias = "SimpleQueue[Job[Any] | _Healed | Callable[[], object] | None]"
+Queue: TypeAlias = "SimpleQueue[Job[Any] | Callable[[], object] | None]"
 """Jobs, and what else is to be done in the writer's thread; None is the end."""
 
 
@@ -50,7 +47,7 @@ class Writer:
         self._lock = lock
         self._timeout = timeout
         self._place = _place(path)
-        self._unsettled: set[str] = set()
+        self._unsettled: dict[str, asyncio.AbstractEventLoop] = {}
         """Executions with a failed write that the caller does not know of yet: what comes after it is not written."""
         self._written = 0
         """Writes since the log was last copied into the file; a transaction counts as a few."""
@@ -66,7 +63,7 @@ class Writer:
             try:
                 while True:
                     if isinstance(given, Job):
-                        if not self._unsettled or given.execution not in self._unsettled:
+                        if not self._unsettled or self._unsettled.get(given.execution) is not given.loop:
                             jobs.append(given)
                         else:
                             given.error = StoreUnavailable("An earlier write of this execution has failed")
@@ -75,8 +72,6 @@ class Writer:
                             break
                     elif given is None:
                         going = False
-                    elif isinstance(given, _Healed):
-                        self._unsettled.difference_update(given)
                     else:
                         given()
                     given = self.queue.get_nowait()
@@ -185,14 +180,18 @@ class Writer:
         self._written = 0
 
     def _answer(self, jobs: list[Job[Any]]) -> None:
-        failed = {job.execution for job in jobs if job.execution and isinstance(job.error, StoreUnavailable)}
+        failed = {job.execution: job.loop for job in jobs if job.execution and isinstance(job.error, StoreUnavailable)}
         if not failed:
             answer(jobs)
             return
+
+        def settle() -> None:
+            for execution in failed:
+                self._unsettled.pop(execution, None)
+
         # Until the callers know, what they have given already must not be written after a gap.
         self._unsettled |= failed
-        healed = _Healed(failed)
-        answer(jobs, lambda: self.queue.put(healed))
+        answer(jobs, lambda: self.queue.put(settle))
 
 
 def _place(path: Path) -> tuple[int, int]:

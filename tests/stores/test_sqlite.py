@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -602,6 +602,33 @@ async def test_what_follows_a_failed_write_is_not_written_before_the_caller_know
         assert results[2] is True
         assert await store.append(batch("a", ("", 3, "z")))
         assert [e.sequence for e in await store.entries("a")] == [3]
+
+
+async def test_a_loop_that_ends_with_a_failed_write_leaves_its_execution_to_the_next(path: Path) -> None:
+    """Nobody will ever know of the failure there."""
+    async with opened(path) as store:
+        await store.create(start("a", runner="gone"))
+        known = await store.find("a")
+        assert known is not None
+        await full(store, 0)
+
+        def elsewhere() -> None:
+            async def give() -> None:
+                store.append(batch("a", ("", 1, "x" * 100_000)))
+
+            loop = asyncio.new_event_loop()
+            loop.run_until_complete(give())
+            loops.append(loop)
+
+        loops: list[asyncio.AbstractEventLoop] = []
+        await asyncio.to_thread(elsewhere)
+        with suppress(
+            StoreUnavailable
+        ):  # whether it comes into the same transaction or the next, that one is over then
+            await store.generation(bump=True)
+        assert await store.claim(known, await runner_of(store)) is not None
+        assert await store.append(batch("a", ("", 1, "x"), fence=2))
+        loops[0].close()
 
 
 async def test_a_locked_file_fails_the_writes_after_a_while(path: Path) -> None:
