@@ -612,19 +612,19 @@ async def test_a_loop_that_ends_with_a_failed_write_leaves_its_execution_to_the_
         assert known is not None
         await full(store, 0)
 
+        slow = Slow("a", {}, [Entry("", 1, "x" * 100_000)])
+        loops: list[asyncio.AbstractEventLoop] = []
+
         def elsewhere() -> None:
             async def give() -> None:
-                store.append(batch("a", ("", 1, "x" * 100_000)))
+                store.append(slow)
 
-            loop = asyncio.new_event_loop()
-            loop.run_until_complete(give())
-            loops.append(loop)
+            loops.append(asyncio.new_event_loop())
+            loops[0].run_until_complete(give())
 
-        loops: list[asyncio.AbstractEventLoop] = []
         await asyncio.to_thread(elsewhere)
-        with suppress(
-            StoreUnavailable
-        ):  # whether it comes into the same transaction or the next, that one is over then
+        slow.gate.set()
+        with suppress(StoreUnavailable):  # in the same transaction or in the next: the failed one is over then
             await store.generation(bump=True)
         assert await store.claim(known, await runner_of(store)) is not None
         assert await store.append(batch("a", ("", 1, "x"), fence=2))
