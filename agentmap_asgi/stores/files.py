@@ -60,7 +60,6 @@ def existing(path: Path) -> None:
     """Raises StoreUnusable for a file that is not there: whoever looks after a store does not make one."""
     if not path.exists():
         raise StoreUnusable(f"There is no store {path}")
-    ready(path)
 
 
 def _writable(path: Path) -> bool:

@@ -15,7 +15,7 @@ from zlib import crc32
 from ..errors import ConfigError, StoreDamaged, StoreUnusable
 from . import schema
 from .columns import Columns
-from .files import connect, existing, problems, schema_problems
+from .files import connect, existing, problems, ready, schema_problems
 from .sqlite import SQLiteStore
 
 DAY: Final = 86_400 * 10**9
@@ -56,6 +56,7 @@ def check(path: Path) -> Report:
     report = Report()
     existing(path)
     try:
+        ready(path)
         with closing(connect(path, 10.0)) as connection:
             connection.execute("PRAGMA query_only = ON")
             _look(connection, report)

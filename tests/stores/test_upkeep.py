@@ -96,6 +96,15 @@ def test_a_file_of_rubbish_is_named(path: Path, capsys: pytest.CaptureFixture[st
     assert "damaged" in capsys.readouterr().out
 
 
+def test_an_empty_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is there, and it is wrong."""
+    (tmp_path / "store.db").touch()
+    assert main(["store", "check", "--store", str(tmp_path / "store.db")]) == 1
+    assert "is empty" in capsys.readouterr().out
+    assert main(["store", "prune", "--days", "1", "--store", str(tmp_path / "store.db")]) == 2
+    assert (tmp_path / "store.db").stat().st_size == 0
+
+
 def test_checksums_of_what_is_encrypted_are_checked_without_the_key(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
