@@ -301,7 +301,7 @@ async def test_a_damaged_execution_says_so_and_harms_no_other(
         for _ in range(2):
             assert "b" in [found.id for found in await store.select(Filter())]
         assert "b" in [found.id for found in await store.stranded()]
-        assert len(caplog.records) <= 1
+        assert len([record for record in caplog.records if record.levelname == "ERROR"]) <= 1
 
 
 async def test_an_error_that_somebody_keeps_does_not_hold_the_reader_back(path: Path) -> None:
