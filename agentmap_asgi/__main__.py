@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from . import __version__
 from .errors import AgentMapError, ConfigError, WorkflowInvalid
+from .maintenance import add_store
 
 if TYPE_CHECKING:
     from .services.agentmap import AgentMapService
@@ -118,6 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     new.add_argument("--expires", metavar="TIME", help="how long it is valid, like 90d, 12h or 30m (for ever)")
     new.set_defaults(command=_new_key)
 
+    add_store(commands)
     version = commands.add_parser("version", help="print the version")
     version.set_defaults(command=_version)
     return parser

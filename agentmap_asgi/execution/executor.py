@@ -55,11 +55,11 @@ class Run(Performing):
     """One execution (or one sub-workflow of it) on its way through a plan."""
 
     __slots__ = ("__weakref__", "_answered", "_deadline", "_open_ends", "_secrets", "_size", "_timer", "_waiters",
-                 "_waiting", "_walker", "_weighed", "_weight", "attempt", "attempts", "begun", "busy", "children", "context",
-                 "counted", "created_ns", "depth", "ended_ns", "error", "facts", "failures", "fence", "host", "id",
+                 "_waiting", "_walker", "_weighed", "_weight", "attempt", "attempts", "begun", "busy", "children",
+                 "context", "counted", "created_ns", "depth", "ended_ns", "facts", "failures", "fence", "host", "id",
                  "initial", "items", "kept", "ledger", "lost", "on_end", "open", "owners", "parent", "parent_id",
                  "parent_token", "path", "plan", "plan_for", "queued", "ready", "records", "restored", "result", "root",
-                 "scope", "sequence", "settled", "started_ns", "status", "steps", "tasks", "threads_left",
+                 "scope", "settled", "started_ns", "status", "tasks", "threads_left",
                  "wall_offset", "watchers")  # fmt: skip
 
     def __init__(
@@ -196,6 +196,21 @@ class Run(Performing):
         """The nodes that are being performed."""
         return [self.plan.nodes[token.at].name for token in self.busy]
 
+    def sub_run(self, plan: Plan, id: str, values: dict[str, Any], token: Token, step: str) -> Run:
+        """A sub-workflow, not begun, of the node that the token stands on."""
+        return Run(
+            self.host,
+            plan,
+            id,
+            values,
+            scope=self.scope,
+            context=self.context,
+            plan_for=self.plan_for,
+            parent=self,
+            parent_token=token,
+            step=step,
+        )
+
     # What a store is given.
 
     @property
@@ -310,9 +325,7 @@ class Run(Performing):
             self._waiters.clear()
             self.status = "interrupted"
             self.ended_ns = self.host.context.clock.monotonic_ns()
-            self.records.append(
-                (self.sequence, ENDED, 0, 0, self.started_ns, self.ended_ns, (self.status, self.error))
-            )
+            self.records.append((self.sequence, ENDED, 0, 0, self.started_ns, self.ended_ns, (self.status, self.error)))
             self.sequence += 1
             self.settled = True
             if not self.host.store.durable:
@@ -510,8 +523,15 @@ class Run(Performing):
         token.note_error(node.name, error["message"])
         sequence = self.sequence
         self.records.append(
-            (sequence, kind, token.at, token.visit, began, ended,
-             Finish({}, False, targets or (), attempt, error, targets is None))
+            (
+                sequence,
+                kind,
+                token.at,
+                token.visit,
+                began,
+                ended,
+                Finish({}, False, targets or (), attempt, error, targets is None),
+            )
         )
         self.sequence = sequence + (2 if kind == RAN else 1)
         if targets is None:

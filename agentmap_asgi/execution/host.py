@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from ..config import AgentMapConfig
 from ..context import AgentMapContext
@@ -13,8 +13,8 @@ from ..workflows.model import Workflow
 from .plan import Plan
 from .threads import Threads
 
-if TYPE_CHECKING:
-    from .executor import Run
+Run = Any
+"""An `executor.Run`, which imports this module."""
 
 
 class Facts(NamedTuple):

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Mapping
 from contextvars import Context
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from ..agents.registry import Outcome
 from ..errors import (
@@ -37,12 +37,13 @@ from .walker import Token
 if TYPE_CHECKING:
     from ..scopes import RunScope
     from ..workflows.model import Workflow
-    from .executor import Run
     from .host import Host
     from .ledger import Ledger
     from .plan import Plan
     from .records import Record
 
+Run = Any
+"""An `executor.Run`, which imports this module."""
 logger = logging.getLogger("agentmap_asgi.execution")
 
 ONCE: Final = Retry()
@@ -67,7 +68,7 @@ def _running() -> bool:
 class Performing:
     """The part of a Run that awaits. `executor` has the rest."""
 
-    __slots__ = ()
+    __slots__ = ("error", "sequence", "steps")
 
     if TYPE_CHECKING:  # what `executor.Run` has
         host: Host
@@ -98,6 +99,9 @@ class Performing:
         def _stop(self, failure: Cancelled) -> None: ...
         def _finish(self, status: str) -> None: ...
         def _pump(self, ready: list[Token], perform: list[Token]) -> None: ...
+        def secret(self, name: str) -> str: ...
+        def progress(self, node: str, visit: int, share: float, message: str) -> None: ...
+        def sub_run(self, plan: Plan, id: str, values: dict[str, Any], token: Token, step: str) -> Run: ...
         def told(self) -> None: ...
         def out_of_steps(self) -> None: ...
         def masked(self, value: T) -> T: ...
@@ -258,7 +262,9 @@ class Performing:
                     raise
                 failure = as_failure(exc)
                 kind = "timeout" if isinstance(failure, NodeTimeout) else "error"
-                again = not isinstance(failure, LimitReached | Interrupted) and (kind in retry.on or failure.code in retry.on)
+                again = not isinstance(failure, LimitReached | Interrupted) and (
+                    kind in retry.on or failure.code in retry.on
+                )
                 if isinstance(failure, NodeTimeout) and node.agent.mode == "thread":
                     again = again and node.may_run_again
                 if attempt >= retry.attempts or not again:
@@ -306,7 +312,7 @@ class Performing:
             return node.compiled(values, token)
         if agent.sub_workflow:
             return await self._sub_workflow(token, node, values, attempt, item)
-        call = NodeCall(cast("Run", self), node, token, values, attempt, item)
+        call = NodeCall(self, node, token, values, attempt, item)
         run = agent.run
         assert run is not None  # noqa: S101  # an agent is compiled, runs, or is a sub-workflow
         failure: BaseException | None = None
@@ -347,20 +353,22 @@ class Performing:
         """What to do when a thread that was given up returns: only then what it uses can be closed."""
         root = self.root
 
-        async def close() -> None:
-            if scope is not None:
-                await scope.aclose(failure)
+        async def close(services: list[Any]) -> None:
+            for opened in services:
+                await opened.aclose(failure)
+
+        def returned() -> None:
+            services: list[Any] = [] if scope is None else [scope]
             if root.threads_left < 0:  # the run has ended, and left its services to the last thread
                 root.threads_left += 1
                 if not root.threads_left:
-                    await root.scope.aclose(failure)
+                    services.append(root.scope)
             else:
                 root.threads_left -= 1
-
-        def returned() -> None:
-            task = self.host.loop.create_task(close(), context=Context())
-            self.host.threads.closing.add(task)
-            task.add_done_callback(self.host.threads.closing.discard)
+            if services:
+                task = self.host.loop.create_task(close(services), context=Context())
+                self.host.threads.closing.add(task)
+                task.add_done_callback(self.host.threads.closing.discard)
 
         return returned
 
@@ -421,11 +429,7 @@ class Performing:
                 plan = self.plan_for(self.plan.workflow, reference)
             except RequestRefused as exc:
                 raise SubworkflowFailed(exc.message) from None
-        me = cast("Run", self)
-        child: Run = me.__class__(
-            self.host, plan, f"{self.id}/{name}", inputs, scope=self.scope, context=self.context,
-            plan_for=self.plan_for, parent=me, parent_token=token, step=step,
-        )  # fmt: skip
+        child = self.sub_run(plan, f"{self.id}/{name}", inputs, token, step)
         self.children[step] = child
         if self.ledger is not None:
             self.ledger.tree.append(child)
@@ -491,5 +495,3 @@ class Performing:
                 await asyncio.wait(left, timeout=self.host.config.cancel_grace)
             self.tasks.difference_update(tasks)
         return [result for result in results if result is not MISSING]
-
-

@@ -146,7 +146,7 @@ def form_problem(form: Any) -> str | None:
     try:
         Draft202012Validator.check_schema(form)
     except SchemaError as exc:
-        return exc.message
+        return str(exc.message)
     if any(ref for ref in _refs(form) if not str(ref).startswith("#")):
         return "a $ref of a form stays inside the form"
     return None
@@ -172,5 +172,3 @@ def outcome(wait: Wait, answer: Answer) -> Outcome:
         comment = answer.data.get("comment") if isinstance(answer.data, dict) else answer.data
         return Outcome({"approved": approved, "comment": comment, "by": answer.by}, approved)
     return Outcome(answer.data)
-
-

@@ -26,8 +26,9 @@ from ..errors import (
     WorkflowInvalid,
 )
 from ..execution.document import document
-from ..execution.executor import Facts, Run, inline_call
+from ..execution.executor import Run, inline_call
 from ..execution.fields import SPECIAL
+from ..execution.host import Facts
 from ..execution.plan import Plan
 from ..execution.runtime import Runtime
 from ..execution.values import copied
@@ -368,12 +369,18 @@ class AgentMapService(Executions):
     # Inside.
 
     def _new_run(
-        self, runtime: Runtime, workflow: Workflow, id: str, values: dict[str, Any], context: Mapping[str, Any], facts: Facts
+        self,
+        runtime: Runtime,
+        workflow: Workflow,
+        execution_id: str,
+        values: dict[str, Any],
+        context: Mapping[str, Any],
+        facts: Facts,
     ) -> Run:
         return Run(
             runtime,
             self._plan(workflow),
-            id,
+            execution_id,
             values,
             scope=runtime.services.run_scope(),
             context=context,
