@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -19,7 +19,6 @@ from ..errors import (
     NodeFailure,
     NodeTimeout,
     RequestRefused,
-    RoutingInvalid,
     StepLimit,
     SubworkflowFailed,
 )
@@ -35,8 +34,15 @@ from .waits import Answer, Suspend, Wait, outcome
 from .walker import Token
 
 if TYPE_CHECKING:
-    from .executor import Run
+    from ..scopes import RunScope
+    from ..workflows.model import Workflow
+    from .host import Host
+    from .ledger import Ledger
+    from .plan import Plan
+    from .records import Record
 
+Run = Any
+"""An `executor.Run`, which imports this module."""
 logger = logging.getLogger("agentmap_asgi.execution")
 
 ONCE: Final = Retry()
@@ -61,7 +67,62 @@ def _running() -> bool:
 class Performing:
     """The part of a Run that awaits. `executor` has the rest."""
 
-    __slots__ = ()
+    __slots__ = ("error", "sequence", "steps")
+
+    if TYPE_CHECKING:  # what `executor.Run` has
+        host: Host
+        plan: Plan
+        id: str
+        path: str
+        depth: int
+        root: Run
+        parent: Run | None
+        scope: RunScope
+        context: Mapping[str, Any]
+        plan_for: Callable[[Workflow, str], Plan]
+        ledger: Ledger | None
+        records: list[Record]
+        sequence: int
+        steps: int
+        error: dict[str, Any] | None
+        busy: list[Token]
+        begun: set[tuple[int, int]]
+        attempts: dict[tuple[int, int], int]
+        items: dict[tuple[int, int], dict[int, tuple[Any, Any]]]
+        children: dict[str, Run]
+        tasks: set[asyncio.Task[Any]]
+        watchers: set[Callable[[], None]]
+
+        @property
+        def finished(self) -> bool: ...
+        def _stop(self, failure: Cancelled) -> None: ...
+        def _finish(self, status: str) -> None: ...
+        def _pump(self, ready: list[Token], perform: list[Token]) -> None: ...
+        def secret(self, name: str) -> str: ...
+        def progress(self, node: str, visit: int, share: float, message: str) -> None: ...
+        def sub_run(self, plan: Plan, id: str, values: dict[str, Any], token: Token, step: str) -> Run: ...
+        def told(self) -> None: ...
+        def out_of_steps(self) -> None: ...
+        def masked(self, value: T) -> T: ...
+        def weigh(self, value: Any, values: dict[str, Any]) -> None: ...
+        def error_of(self, failure: NodeFailure, node: PlanNode | None, attempt: int) -> dict[str, Any]: ...
+        def answer_of(self, token: Token) -> tuple[Wait, Answer] | None: ...
+        def suspended(self, token: Token, node: PlanNode, suspend: Suspend) -> list[Token]: ...
+        def after_timeout(self, node: PlanNode, name: str) -> int: ...
+        def complete(self, token: Token, targets: tuple[int, ...]) -> list[Token]: ...
+        def targets(
+            self, token: Token, node: PlanNode, flag: bool, goto: int | None, delta: dict[str, Any]
+        ) -> tuple[int, ...]: ...
+        def failed(
+            self,
+            token: Token,
+            node: PlanNode,
+            exc: BaseException,
+            began: int,
+            ended: int,
+            attempt: int,
+            kind: int,
+        ) -> list[Token]: ...
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = self.host.loop.create_task(work, context=Context())
@@ -290,20 +351,22 @@ class Performing:
         """What to do when a thread that was given up returns: only then what it uses can be closed."""
         root = self.root
 
-        async def close() -> None:
-            if scope is not None:
-                await scope.aclose(failure)
+        async def close(services: list[Any]) -> None:
+            for opened in services:
+                await opened.aclose(failure)
+
+        def returned() -> None:
+            services: list[Any] = [] if scope is None else [scope]
             if root.threads_left < 0:  # the run has ended, and left its services to the last thread
                 root.threads_left += 1
                 if not root.threads_left:
-                    await root.scope.aclose(failure)
+                    services.append(root.scope)
             else:
                 root.threads_left -= 1
-
-        def returned() -> None:
-            task = self.host.loop.create_task(close(), context=Context())
-            self.host.threads.closing.add(task)
-            task.add_done_callback(self.host.threads.closing.discard)
+            if services:
+                task = self.host.loop.create_task(close(services), context=Context())
+                self.host.threads.closing.add(task)
+                task.add_done_callback(self.host.threads.closing.discard)
 
         return returned
 
@@ -365,10 +428,7 @@ class Performing:
                 plan = self.plan_for(self.plan.workflow, reference)
             except RequestRefused as exc:
                 raise SubworkflowFailed(exc.message) from None
-        child = self.__class__(
-            self.host, plan, f"{self.id}/{name}", inputs, scope=self.scope, context=self.context,
-            plan_for=self.plan_for, parent=self, parent_token=token, step=step,
-        )  # fmt: skip
+        child = self.sub_run(plan, f"{self.id}/{name}", inputs, token, step)
         self.children[step] = child
         if self.ledger is not None:
             self.ledger.tree.append(child)

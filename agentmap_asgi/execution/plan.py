@@ -29,8 +29,8 @@ class PlanNode:
     """One node, ready to run."""
 
     __slots__ = ("agent", "asks", "bindings", "child_fields", "choices", "collect", "compiled", "continues", "error",
-                 "failure", "index", "ko", "may_run_again", "name", "node", "ok", "output", "outputs", "plain", "prompt", "step",
-                 "success", "trusted")  # fmt: skip
+                 "failure", "index", "ko", "may_run_again", "name", "node", "ok", "output", "outputs", "plain",
+                 "prompt", "step", "success", "trusted")  # fmt: skip
 
     index: int
     name: str

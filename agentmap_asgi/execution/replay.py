@@ -1,14 +1,15 @@
 """Bringing a run back from its entries: the walk is walked again, with the results that the nodes had.
 
 Nothing is run. The walker is deterministic, so a run that is brought back stands where it stood, whichever order its
-nodes had finished in. Entries come from a file that anybody may have changed: what does not fit raises StoreUnavailable.
+nodes had finished in. Entries come from a file that anybody may have changed: what does not fit raises
+StoreUnavailable.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import NodeFailure, StoreUnavailable
 from ..stores.store import Entry
@@ -30,8 +31,8 @@ from .values import copied
 from .waits import Answer
 from .walker import Token
 
-if TYPE_CHECKING:
-    from .executor import Run
+Run = Any
+"""An `executor.Run`, which imports this module."""
 
 
 def replayed(run: Run, entries: Iterable[Entry], *, recovered: bool = False) -> None:

@@ -136,5 +136,3 @@ def _same_ways(plan: Plan, own: list[tuple[int, list[Any]]]) -> None:
                 number = plan.index.get(target)
                 if number is None or number not in plan.edges[plan.index[node]]:
                     raise ExecutionConflict(f"In the latest definition {node!r} does not lead to {target!r} any more")
-
-

@@ -10,7 +10,8 @@ from typing import Any, Final, TypeVar
 from starlette.exceptions import HTTPException
 
 from ..errors import AgentMapError
-from ..services.agentmap import AgentMapService, CallOptions, call_options
+from ..services.agentmap import AgentMapService
+from ..services.executions import CallOptions, call_options
 from .deadlines import Deadlines
 from .keys import Keys
 from .problems import Refusal, refusal_of, refusal_of_http

@@ -26,8 +26,9 @@ from ..errors import (
     WorkflowInvalid,
 )
 from ..execution.document import document
-from ..execution.executor import Facts, Run, inline_call
+from ..execution.executor import Run, inline_call
 from ..execution.fields import SPECIAL
+from ..execution.host import Facts
 from ..execution.plan import Plan
 from ..execution.runtime import Runtime
 from ..execution.values import copied
@@ -41,7 +42,7 @@ from ..workflows.model import Workflow
 from ..workflows.paths import paths_of
 from ..workflows.watcher import Watcher
 from .audit import owner
-from .executions import CallOptions, Executions, call_options
+from .executions import Executions, call_options
 from .inputs import validated
 from .instruments import Instruments
 
@@ -371,7 +372,7 @@ class AgentMapService(Executions):
         self,
         runtime: Runtime,
         workflow: Workflow,
-        id: str,
+        execution_id: str,
         values: dict[str, Any],
         context: Mapping[str, Any],
         facts: Facts,
@@ -379,7 +380,7 @@ class AgentMapService(Executions):
         return Run(
             runtime,
             self._plan(workflow),
-            id,
+            execution_id,
             values,
             scope=runtime.services.run_scope(),
             context=context,

@@ -1,4 +1,4 @@
-"""Executions as a host holds them: start, watch, answer, cancel, retry, list and forget them. Plain dicts in and out."""
+"""Executions as a host holds them: start, watch, answer, cancel, retry, list, forget. Plain dicts in and out."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextvars import ContextVar
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from ..config import AgentMapConfig
@@ -21,7 +22,8 @@ from ..errors import (
     UnknownExecution,
 )
 from ..execution.document import document, listed, stored_document
-from ..execution.executor import Facts, Run
+from ..execution.executor import Run
+from ..execution.host import Facts
 from ..execution.identity import execution_id
 from ..execution.records import events, events_of
 from ..execution.rewind import rewound
@@ -90,7 +92,13 @@ class Executions:
         raise NotImplementedError
 
     def _new_run(
-        self, runtime: Runtime, workflow: Workflow, id: str, values: dict[str, Any], context: Mapping[str, Any], facts: Facts
+        self,
+        runtime: Runtime,
+        workflow: Workflow,
+        execution_id: str,
+        values: dict[str, Any],
+        context: Mapping[str, Any],
+        facts: Facts,
     ) -> Run:
         raise NotImplementedError
 
@@ -264,7 +272,7 @@ class Executions:
             run = self._live(execution_id)
             told = _Bell(run) if run is not None else None
             try:
-                status = await self._status(execution_id, run)
+                status = await self._status_of(execution_id, run)
                 for event in await self.get_execution_events(execution_id, after=row_sequence):
                     row_sequence = event["sequence"]
                     yield event
@@ -280,7 +288,7 @@ class Executions:
                 if told is not None:
                     told.close()
 
-    async def _status(self, execution_id: str, run: Run | None) -> str:
+    async def _status_of(self, execution_id: str, run: Run | None) -> str:
         """The status whose events are all there already."""
         if run is not None:
             return run.status if run.settled else "running"
@@ -310,8 +318,8 @@ class Executions:
             shown = self._shown(run) if run is not None else listed(row)
             if status and shown["status"] not in status:
                 continue
-            short = {name: shown[name] for name in SHORT if name in shown}
-            found.append({**short, "created_ns": row.created, "waiting": [one for one in shown.get("waiting", [])]})
+            short: dict[str, Any] = {name: shown[name] for name in SHORT if name in shown}
+            found.append({**short, "created_ns": row.created, "waiting": shown.get("waiting", [])})
         return found
 
     # Acting.
@@ -378,9 +386,7 @@ class Executions:
             raise ExecutionConflict("Somebody else has answered this wait")
         return self._shown(again)
 
-    async def _once_more(
-        self, execution_id: str, action: str, data: Any, path: str, by: str | None
-    ) -> dict[str, Any]:
+    async def _once_more(self, execution_id: str, action: str, data: Any, path: str, by: str | None) -> dict[str, Any]:
         await asyncio.sleep(0.01)
         run = self._live(execution_id)
         row = None if run is not None else await self._row(execution_id)
@@ -503,8 +509,7 @@ class Executions:
             restored = await runtime.restored(row)
             if restored is None:
                 return await self._stored(made.id)
-            ready = restored.ready
-            runtime.begin(restored, lambda: restored.go_on(ready))
+            runtime.begin(restored, partial(restored.go_on, restored.ready))
         else:
             restored = made
             made.status = "queued"
@@ -587,5 +592,3 @@ async def _told(run: Run, seconds: float) -> bool:
         return await bell.rings(seconds)
     finally:
         bell.close()
-
-

@@ -53,15 +53,12 @@ def check_options(node: Node, agent: Agent, guess: Guess) -> Iterator[Finding]:
 def _check_values(node: Node, agent: Agent) -> Iterator[Finding]:
     for key in sorted(node.options.keys() & WATCHED):
         value = node.options[key]
-        own = agent.options is None
         used = _used(key, node)
         wanted = _wanted(key, value)
-        if wanted is None or (own and used is False):
+        if wanted is None or (agent.options is None and used is False):
             continue  # an agent of the host's may have an option of that name with another meaning
         severity: Severity = "error" if used else "warning"
-        if own and used is None:
-            severity = "warning"
-        message = f"{key} cannot be {value!r} on {node.name!r}"
+        message = f"{key} cannot be {repr(value)[:60]} on {node.name!r}"
         yield Finding("AM-A004", severity, message, f"Write {wanted}.", "Context", str(value)[:200])
 
 

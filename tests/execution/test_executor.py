@@ -217,7 +217,9 @@ async def test_where_a_raised_error_leads(
         assert (error is None) is (status == "completed")
         if error:
             assert (error["node"], error["source"]) == ("A", {"file": "flows.csv", "row": 2})
-        finished = [e for e in await made.get_execution_events(document["execution_id"]) if e["event"] == "node_finished"]
+        finished = [
+            e for e in await made.get_execution_events(document["execution_id"]) if e["event"] == "node_finished"
+        ]
         assert (finished[0]["status"], finished[0]["success"], finished[0]["state_delta"]) == ("failed", False, {})
         assert finished[0]["error"]["node"] == "A"
         assert [e["node"] for e in finished[1:]] == finished[0]["edge_taken"]
