@@ -562,7 +562,7 @@ class Run(Performing):
             clock = self.host.context.clock
             now = clock.monotonic_ns()
             try:
-                wait = self.masked(wait_of(suspend, path, node.name, now + self.wall_offset))
+                wait = self.masked(wait_of(suspend, path, node.name, now + self.wall_offset, limit=self.plan.limit))
                 if suspend.on_timeout is not None:
                     self.after_timeout(node, suspend.on_timeout)
             except NodeFailure as exc:

@@ -80,8 +80,10 @@ class Answer(NamedTuple):
         return {"path": path, **self._asdict()}
 
 
-def wait_of(suspend: Suspend, path: str, node: str, now: int) -> Wait:
-    """The wait that a Suspend opens. Raises ResultInvalid when something of it is not JSON."""
+def wait_of(suspend: Suspend, path: str, node: str, now: int, *, limit: int | None = None) -> Wait:
+    """The wait that a Suspend opens. Raises ResultInvalid when something of it is not JSON, OutputTooLarge past `limit`
+    bytes.
+    """
     expires = None if suspend.expires_in is None else now + int(suspend.expires_in * 1e9)
     wait: Wait = copied(
         {
@@ -97,6 +99,7 @@ def wait_of(suspend: Suspend, path: str, node: str, now: int) -> Wait:
             "on_timeout": suspend.on_timeout,
         },
         "Suspend",
+        limit=limit,
     )
     if not isinstance(wait["prompt"], str) or not all(isinstance(one, str) for one in wait["options"]):
         raise ResultInvalid("Suspend takes a text as prompt and texts as options")

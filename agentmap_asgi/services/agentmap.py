@@ -105,7 +105,7 @@ class AgentMapService(Executions):
     async def execute_workflow(
         self, graph_name: str, initial_state: dict[str, Any], context: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
-        """Run a workflow and return its execution document when it has ended.
+        """Run a workflow and return its execution document when it has ended, or waits for answers only.
 
         A run that fails is a document with `success` false. Raises UnknownWorkflow, AmbiguousWorkflow,
         WorkflowInvalid, InputInvalid, Overloaded or ShuttingDown when nothing was started. Cancelling the call does not

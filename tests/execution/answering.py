@@ -1,8 +1,12 @@
-"""A process that answers every wait of a store, when it is told to: python answering.py FOLDER NUMBER."""
+"""A process that answers every wait of a store, when it is told to: python answering.py FOLDER NUMBER.
+
+Called `dies` it ends at the first node that runs after an answer.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,6 +18,8 @@ from agentmap_asgi.errors import ExecutionConflict
 
 async def main(folder: Path, number: str) -> None:
     def note(call: Call) -> Any:
+        if number == "dies":
+            os._exit(9)
         with (folder / "notes").open("a", encoding="utf-8") as notes:
             notes.write(f"{call.execution_id} {call.inputs['a']}\n")
 

@@ -24,6 +24,7 @@ from agentmap_asgi.testing import FakeClock, ScriptedAgent
 pytestmark = pytest.mark.anyio
 
 PROGRAM = Path(__file__).parent / "answering.py"
+ENVIRONMENT = {"PYTHONPATH": str(Path(__file__).parents[2])}
 
 
 @pytest.fixture(params=["memory", "sqlite"])
@@ -431,6 +432,7 @@ async def test_an_answer_writes_only_what_the_row_says(url: str, tmp_path: Path)
     [
         ({"prompt": 5}, "result_invalid"),
         ({"value": {1}}, "result_invalid"),
+        ({"value": "x" * 2_000_000}, "output_too_large"),
         ({"assignees": [5]}, "result_invalid"),
         ({"form": {"type": "objekt"}}, "result_invalid"),
         ({"form": {"$ref": "https://example.org/form.json"}}, "result_invalid"),
@@ -566,13 +568,15 @@ def sqlite(tmp_path: Path) -> dict[str, Any]:
     return kept(f"sqlite:///{tmp_path}/runs.db")
 
 
-async def test_an_answer_after_a_restart(tmp_path: Path) -> None:
+@pytest.mark.parametrize("durability", ["sync", "async", "exit"])
+async def test_an_answer_after_a_restart(durability: str, tmp_path: Path) -> None:
     """Another service over the same file shows what is asked, and goes on; what had run does not run again."""
+    config = sqlite(tmp_path) | {"durability": durability}
     first = ScriptedAgent(1, 2)
-    async with serving(tmp_path, NESTED, config=sqlite(tmp_path), agents={"count": first}) as made:
+    async with serving(tmp_path, NESTED, config=config, agents={"count": first}) as made:
         document = await made.execute_workflow("Flow", {"x": "x"})
     then = ScriptedAgent(3)
-    async with serving(tmp_path, NESTED, config=sqlite(tmp_path), agents={"count": then}) as made:
+    async with serving(tmp_path, NESTED, config=config, agents={"count": then}) as made:
         assert await made.get_execution_status(document["execution_id"]) == document
         assert [one["execution_id"] for one in await made.list_executions(status=("suspended",))] == [
             document["execution_id"]
@@ -677,11 +681,10 @@ async def test_four_processes_answer_each_wait_once(tmp_path: Path) -> None:
 
 def raced(folder: Path) -> list[list[str]]:
     """The executions that each of four processes has answered."""
-    environment = {"PYTHONPATH": str(Path(__file__).parents[2])}
     processes = [
         subprocess.Popen(
             [sys.executable, str(PROGRAM), str(folder), str(number)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT,
         )
         for number in range(4)
     ]  # fmt: skip
@@ -703,6 +706,30 @@ def raced(folder: Path) -> list[list[str]]:
         for process in processes:
             process.kill()
             process.wait()
+
+
+async def test_an_answer_outlives_the_process_that_took_it(tmp_path: Path) -> None:
+    """It is kept before anything goes on, so whoever takes the execution on has it."""
+
+    @agent(idempotent=True)
+    async def note(call: Call) -> Any:
+        return f"noted {call.inputs['a']}"
+
+    rows = [node("Ask", "suspend", output="a", edge="B"), node("B", "note", inputs="a", output="b")]
+    async with serving(tmp_path, rows, config=sqlite(tmp_path), agents={"note": note}) as made:
+        document = await made.execute_workflow("Flow", {})
+    died = await anyio.to_thread.run_sync(
+        lambda: subprocess.run(
+            [sys.executable, str(PROGRAM), str(tmp_path), "dies"],
+            input="go\n", capture_output=True, text=True, env=ENVIRONMENT, check=False,
+        )
+    )  # fmt: skip
+    assert died.returncode == 9, died.stderr
+    async with serving(tmp_path, rows, config=sqlite(tmp_path), agents={"note": note}) as made:
+        await made.start()
+        while (done := await made.get_execution_status(document["execution_id"]))["status"] != "completed":
+            await asyncio.sleep(0.01)
+        assert (done["result"], done["attempt"]) == ({"a": "dies", "b": "noted dies"}, 2)
 
 
 async def test_an_unknown_execution_is_not_answered(url: str, tmp_path: Path) -> None:
