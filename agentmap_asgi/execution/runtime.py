@@ -329,7 +329,7 @@ class Runtime:
         """
         assert self.runner is not None  # noqa: S101
         wait = next((wait for wait in json.loads(row.waits) if wait["path"] == path), None)
-        if wait is None:
+        if wait is None or row.status != "suspended":  # who runs it takes its answers
             return None
         claimed = await self.store.claim(row, self.runner)
         if claimed is None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from flows import Row, node, service, serving, visited, write
 from agentmap_asgi import Suspend
 from agentmap_asgi.agents.registry import Call, agent
 from agentmap_asgi.errors import AnswerGone, ExecutionConflict, InputInvalid, RequestRefused
+from agentmap_asgi.execution.waits import Answer
 from agentmap_asgi.services.agentmap import AgentMapService
 from agentmap_asgi.testing import FakeClock, ScriptedAgent
 
@@ -559,6 +561,26 @@ async def test_of_many_answers_one_counts(url: str, tmp_path: Path) -> None:
         done = await at_rest(made, document)
         assert len(won) == 1
         assert done["result"] == {"a": won[0], "b": "once"}
+
+
+async def test_what_runs_is_not_taken_from_who_runs_it(url: str, tmp_path: Path) -> None:
+    """A question that is open in a running execution is for that to answer; nobody else goes on with it."""
+    go = asyncio.Event()
+
+    async def work(call: Call) -> Any:
+        await go.wait()
+
+    rows = [node("S", edge="W|A"), node("W", "work"), node("A", "suspend", output="a")]
+    async with serving(tmp_path, rows, config=kept(url), agents={"work": work}) as made:
+        started = await made.start_execution("Flow", {})
+        runtime = made._runtime()
+        run = runtime.live[started["execution_id"]]
+        while not run.open:
+            await asyncio.sleep(0)
+        row = replace(run.row(), status="running", waits=json.dumps(list(run.open.values())))
+        assert await runtime.resume(row, "A#1", Answer("answer", 1)) is None
+        go.set()
+        assert (await answered(made, await at_rest(made, started), data=2))["result"] == {"a": 2}
 
 
 # What outlives the process.
