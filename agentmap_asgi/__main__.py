@@ -7,19 +7,43 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import errno
 import ipaddress
 import json
 import logging
+import os
 import shlex
 import socket
 import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from .errors import AgentMapError
+from . import __version__
+from .errors import AgentMapError, ConfigError, WorkflowInvalid
 
 if TYPE_CHECKING:
     from .services.agentmap import AgentMapService
+
+
+MOST_FILES: Final = 5
+"""So many broken files are named when a server starts."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, not after the whole usage."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{message[:1].upper()}{message[1:]} (see {self.prog} --help)\n")
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Refuse what is unknown here, where it is known which command has it."""
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"there is no argument {' '.join(unknown)}")
+        return found, unknown
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -27,29 +51,41 @@ def main(argv: list[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         return int(arguments.command(arguments))
+    except WorkflowInvalid as exc:
+        print(f"The workflow {exc.name!r} has errors and cannot be started:", file=sys.stderr)
+        print(*exc.diagnostics, sep="\n", file=sys.stderr)
+        return 2
     except AgentMapError as exc:
         print(exc.message, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:  # whoever reads has read enough, as `head` does; nothing more may be written at the end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="agentmap-asgi",
         description="Workflows written as CSV rows. Settings come from a file (--config) and AGENTMAP_* variables.",
     )
+    parser.add_argument("--version", action="version", version=f"agentmap-asgi {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     serve = commands.add_parser("serve", help="serve workflows over HTTP")
     _source(serve, optional=True)
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
-    serve.add_argument("--port", type=int, default=8000, help="port to listen on; 0 takes a free one (%(default)s)")
+    serve.add_argument("--port", type=_port, default=8000, help="port to listen on; 0 takes a free one (%(default)s)")
     serve.add_argument("--root-path", default="", help="the prefix a proxy serves this under, like /workflows")
     serve.add_argument("--access-log", action="store_true", help="log every request")
     serve.set_defaults(command=_serve)
 
-    run = commands.add_parser("run", help="run one workflow and print its document")
+    run = commands.add_parser(
+        "run",
+        help="run one workflow and print its document",
+        epilog="The exit status is 0 when the execution completed, 1 when it failed, 2 when it could not begin.",
+    )
     _source(run)
     _graph(run)
     run.add_argument(
@@ -58,7 +94,12 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--json", metavar="OBJECT", help="the initial state as JSON; - reads it from standard input")
     run.set_defaults(command=_run)
 
-    check = commands.add_parser("check", help="report everything that is wrong with workflow files")
+    check = commands.add_parser(
+        "check",
+        help="report everything that is wrong with workflow files",
+        epilog="The exit status is 0 without errors (there may be things to note), 1 with errors, "
+        "2 when the files could not be read.",
+    )
     _source(check, optional=True)
     check.add_argument("--json", action="store_true", help="one JSON object a line")
     check.set_defaults(command=_check)
@@ -81,6 +122,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _port(text: str) -> int:
+    if text.isascii() and text.isdigit() and int(text[:6]) <= 65_535:
+        return int(text[:6])
+    raise argparse.ArgumentTypeError(f"a port is a number from 0 to 65535, not {text!r}")
+
+
 def _source(parser: argparse.ArgumentParser, *, optional: bool = False) -> None:
     what = "a CSV file, or a folder of them" + (" (the setting csv_path)" if optional else "")
     parser.add_argument("source", metavar="SOURCE", nargs="?" if optional else None, help=what)
@@ -96,7 +143,22 @@ def _service(arguments: argparse.Namespace) -> AgentMapService:
     from .config import AgentMapConfig
     from .services.agentmap import AgentMapService
 
-    return AgentMapService(AgentMapConfig.from_env(file=arguments.config), source=arguments.source)
+    config = AgentMapConfig.from_env(file=arguments.config)
+    if arguments.source is None and config.csv_path is None:
+        raise ConfigError("Say where the workflows are: name a file or folder, or set csv_path (AGENTMAP_CSV_PATH)")
+    with _quiet():
+        return AgentMapService(config, source=arguments.source)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the log lines for a host's developers: the commands say the same in their own words."""
+    nowhere, logger = logging.NullHandler(), logging.getLogger(__package__)
+    logger.addHandler(nowhere)
+    try:
+        yield
+    finally:
+        logger.removeHandler(nowhere)
 
 
 def _new_key(arguments: argparse.Namespace) -> int:
@@ -112,8 +174,6 @@ def _new_key(arguments: argparse.Namespace) -> int:
 
 
 def _version(arguments: argparse.Namespace) -> int:
-    from . import __version__
-
     print(f"agentmap-asgi {__version__}")
     return 0
 
@@ -191,16 +251,21 @@ def _serve(arguments: argparse.Namespace) -> int:
 
     if service.config.log_level is not None:
         logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    app = AgentMapApp(service=service)
+    with _quiet():
+        app = AgentMapApp(service=service)
     family = socket.AF_INET6 if ":" in arguments.host else socket.AF_INET
     try:
         listening = socket.create_server((arguments.host, arguments.port), family=family)
     except OSError as exc:
-        print(f"Cannot listen on {arguments.host} port {arguments.port}: {exc.strerror}", file=sys.stderr)
+        taken = exc.errno == errno.EADDRINUSE
+        why = "another program listens there; --port 0 takes a free one" if taken else exc.strerror
+        print(f"Cannot listen on {arguments.host} port {arguments.port}: {why}", file=sys.stderr)
         return 2
     port = listening.getsockname()[1]
     host = f"[{arguments.host}]" if family is socket.AF_INET6 else arguments.host
     root = "/" + arguments.root_path.strip("/") if arguments.root_path.strip("/") else ""
+    for line in _warnings(arguments, service):
+        print(line, file=sys.stderr, flush=True)
     print(_welcome(app.service, f"http://{host}:{port}"), flush=True)
     config = uvicorn.Config(
         app,
@@ -220,6 +285,21 @@ def _loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _warnings(arguments: argparse.Namespace, service: AgentMapService) -> Iterator[str]:
+    """What somebody who starts a server should know: files with errors or none, and that nobody is asked for a key."""
+    if not service.catalogue.files:
+        yield f"Warning: there are no workflow files in {service.catalogue.source}"
+    counts = Counter(found.file for found in service.catalogue.findings if found.severity == "error")
+    told = [arguments.source, *(["--config", arguments.config] if arguments.config else [])]
+    command = shlex.join(["agentmap-asgi", "check", *(word for word in told if word)])
+    for file, count in sorted(counts.items())[:MOST_FILES]:
+        yield f"Warning: {file} has {count} error{'s' * (count != 1)}; see: {command}"
+    if len(counts) > MOST_FILES:
+        yield f"Warning: {len(counts) - MOST_FILES} more files have errors"
+    if not service.config.api_keys:
+        yield "Note: without API keys every program on this machine may call this server (agentmap-asgi keys new)"
 
 
 def _welcome(service: AgentMapService, base: str) -> str:

@@ -56,14 +56,14 @@ class AgentMapApp:
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         face = self._face
         prefix, paths = own_paths(scope)
-        exchange = Exchange(face, scope, receive, prefix)
+        exchange = Exchange(face, scope, receive, prefix, paths[0])
         exchange.host_params = scope.get("path_params", exchange.host_params)
         operation, exchange.params = face.routes.find(scope["method"], paths[0])
         for path in paths[1:]:
             if isinstance(operation, Refusal):
                 other, exchange.params = face.routes.find(scope["method"], path)
                 if not isinstance(other, Refusal) or other.status != 404:
-                    operation = other
+                    operation, exchange.path = other, path
         response = await face.answer(exchange, operation)
         await response(scope, receive, send)
 

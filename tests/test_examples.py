@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -30,6 +31,27 @@ def test_an_example_verifies_itself(script: Path, tmp_path: Path) -> None:
 def test_an_example_has_a_page(folder: Path) -> None:
     """A README that names the script."""
     assert f"examples/{folder.name}/verify.py" in (folder / "README.md").read_text(encoding="utf-8")
+
+
+PACKAGES = {
+    "fastapi": r"agentmap-asgi\[[\w,]*fastapi",
+    "enable_metrics": r"agentmap-asgi\[[\w,]*metrics",
+    "AgentMapClient": "httpx",
+    "httpx": "httpx",
+    "sqlalchemy": "sqlalchemy",
+    "import pytest": "pytest",
+}
+"""What a program names, and how its page says that it is needed."""
+
+
+@pytest.mark.parametrize("folder", sorted(path.parent for path in SCRIPTS), ids=lambda path: path.name)
+def test_a_page_names_what_the_example_needs(folder: Path) -> None:
+    """The extras and packages that its programs import, in one command."""
+    programs = "".join(path.read_text(encoding="utf-8") for path in folder.rglob("*.py"))
+    (command,) = re.findall(r"`pip install (.+?)`", (folder / "README.md").read_text(encoding="utf-8"))
+    assert command.startswith('"agentmap-asgi')
+    for word, needed in PACKAGES.items():
+        assert (word in programs) <= (re.search(needed, command) is not None), f"{word}: {command}"
 
 
 @pytest.mark.parametrize("file", SERVED, ids=lambda path: path.name)

@@ -139,6 +139,7 @@ async def test_canaries_are_found_nowhere(tmp_path: Path, raw: Raw, debug_errors
         agents={"leak": leak, "leak_later": leak_later},
         secrets={"TOKEN": canaries["secret"]},
         authenticate=lambda request: "ada",
+        authorize=lambda principal, operation, graph, execution: True,
     )
     app = await to_thread.run_sync(lambda: AgentMapApp(flows, config=config, context=context))
     headers = {

@@ -35,7 +35,7 @@ async def authenticate(exchange: Exchange, scope: Scope | None) -> Response | No
         found = await found
     if isinstance(found, Response):
         return found
-    if found is None or found is False:
+    if nobody(found):
         raise unauthenticated()
     exchange.principal = found
     owner_of(found, context)
@@ -56,17 +56,25 @@ def key_name(exchange: Exchange, keys: Keys, scope: Scope | None) -> str:
     return key.name
 
 
+def nobody(principal: Any) -> bool:
+    """Whether the host said that it knows no such caller: None, False, or a text that names nobody."""
+    return principal is None or principal is False or (isinstance(principal, str) and not principal.strip())
+
+
 def owner_of(principal: Any, context: AgentMapContext) -> str | None:
     """The text that stands for a principal in executions. Raises TypeError when it has none."""
     if principal is None:
         return None
     if context.principal_key is not None:
-        return str(context.principal_key(principal))
+        key: Any = context.principal_key(principal)
+        if nobody(key):
+            raise TypeError(f"principal_key gives {key!r} for a {type(principal).__name__}; it must name the caller")
+        return str(key)
     if isinstance(principal, str):
         return principal
     for name in ("id", "sub"):
         key = principal.get(name) if isinstance(principal, Mapping) else getattr(principal, name, None)
-        if key is not None:
+        if not nobody(key):
             return str(key)
     raise TypeError(
         f"The principal is a {type(principal).__name__} without id or sub; give AgentMapContext(principal_key=...)"

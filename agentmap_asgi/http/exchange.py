@@ -32,6 +32,7 @@ class Exchange:
         "headers",
         "host_params",
         "params",
+        "path",
         "prefix",
         "principal",
         "receive",
@@ -42,13 +43,15 @@ class Exchange:
     )
 
     def __init__(
-        self, calls: Calls, scope: Scope, receive: Receive, prefix: str, request: Request | None = None
+        self, calls: Calls, scope: Scope, receive: Receive, prefix: str, path: str, request: Request | None = None
     ) -> None:
         self.calls = calls
         self.scope = scope
         self.receive = receive
         self.prefix = prefix
         """The path before the operation's own, decoded, without a slash at its end."""
+        self.path = path
+        """The operation's own path, decoded."""
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self.seen = request
         """The Request object that a host's code was given; it may have read the body."""
@@ -110,8 +113,9 @@ class Exchange:
 
     @property
     def instance(self) -> str:
-        """The path of the request as a URI reference, cut when it is very long."""
-        return "/" + quote(self.scope["path"].lstrip("/")[:1_000], safe="/" + _SEGMENT_SAFE, errors="replace")
+        """The path that the client used, as a URI reference, cut when it is very long."""
+        whole = (self.prefix + self.path).lstrip("/")
+        return "/" + quote(whole[:1_000], safe="/" + _SEGMENT_SAFE, errors="replace")
 
     def query(self, name: str) -> str | None:
         """The last value of a query parameter."""

@@ -16,7 +16,7 @@ from .exchange import Exchange
 from .openapi import document
 from .operations import OPERATIONS, Operation
 from .problems import Refusal, problem_reply
-from .routes import Routes
+from .routes import Routes, WrongMethod
 
 
 class Face(Calls):
@@ -84,7 +84,9 @@ class Face(Calls):
         code: str | None = None
         try:
             host_answer = None
-            if isinstance(operation, Refusal):
+            if isinstance(operation, WrongMethod) and operation.names <= self.public:
+                pass  # the path is no secret
+            elif isinstance(operation, Refusal):
                 host_answer = await authenticate(exchange, None)
             elif operation.name not in self.public:
                 host_answer = await authenticate(exchange, operation.scope)

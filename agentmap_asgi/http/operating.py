@@ -12,7 +12,7 @@ from ..errors import ConfigError
 from .auth import permit_plain
 from .exchange import Exchange
 from .executing import filtered
-from .problems import invalid_field
+from .problems import Refusal, invalid_field
 from .replies import Reply, json_reply
 
 METRICS: Final = "text/plain"
@@ -35,7 +35,12 @@ async def metrics(exchange: Exchange) -> Response:
 
 
 async def audit(exchange: Exchange) -> Response:
-    """`GET /audit`"""
+    """`GET /audit`: it says what all others do, so being known is not enough; somebody must have said who may."""
+    context = exchange.calls.service.context
+    asked_for_key = exchange.calls.keys is not None and "audit" not in context.public
+    if context.authorize is None and not asked_for_key:
+        detail = "The audit log is for API keys with the scope admin, and for callers whom authorize lets read it"
+        raise Refusal(403, "forbidden", detail)
     await permit_plain(exchange, "audit")
     log = exchange.calls.service.instruments.audit
     if log is None:

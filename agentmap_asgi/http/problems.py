@@ -17,6 +17,7 @@ from ..errors import (
     WorkflowInvalid,
     nearest,
 )
+from ..services.inputs import plainly
 from .replies import PROBLEM, Reply, encode
 
 MOST_ERRORS: Final = 20
@@ -87,7 +88,7 @@ def invalid(error: ValidationError, known: Iterable[str], base: str = "") -> Ref
         else:
             if one["type"] == "reserved_field":
                 at += pointer([one["ctx"]["name"]])
-            errors.append({"pointer": at, "code": one["type"], "message": one["msg"]})
+            errors.append({"pointer": at, "code": one["type"], "message": plainly(one)})
     more = f", and {len(found) - 1} more" if len(found) > 1 else ""
     where = errors[0]["pointer"] or "the body"
     return Refusal(422, "invalid_request", f"{where}: {errors[0]['message']}{more}", errors=errors)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from starlette.routing import compile_path
@@ -36,7 +36,7 @@ class Routes:
             path = path.rstrip("/")
             rows = self._literal.get(path)
         if rows is not None:
-            return rows.get(method) or _not_allowed(rows), {}
+            return rows.get(method) or WrongMethod(rows), {}
         if len(path) > PATH_LIMIT:
             return not_found(), {}
         others: dict[str, Operation] = {}
@@ -50,12 +50,17 @@ class Routes:
             if row.method == method:
                 return row, found
             others.setdefault(row.method, row)
-        return _not_allowed(others) if others else not_found(), {}
+        return WrongMethod(others) if others else not_found(), {}
 
 
-def _not_allowed(methods: Iterable[str]) -> Refusal:
-    allow = sorted({*methods, *(["HEAD"] if "GET" in methods else [])})
-    return Refusal(405, "method_not_allowed", f"Use {' or '.join(allow)} here", headers={"Allow": ", ".join(allow)})
+class WrongMethod(Refusal):
+    """405: the path has other operations, `names`."""
+
+    def __init__(self, rows: Mapping[str, Operation]) -> None:
+        allow = ", ".join(sorted({*rows, *(["HEAD"] if "GET" in rows else [])}))
+        detail = f"Use {allow.replace(', ', ' or ')} here"
+        super().__init__(405, "method_not_allowed", detail, headers={"Allow": allow})
+        self.names = frozenset(row.name for row in rows.values())
 
 
 def own_paths(scope: Scope) -> tuple[str, tuple[str, ...]]:
@@ -70,17 +75,18 @@ def own_paths(scope: Scope) -> tuple[str, tuple[str, ...]]:
     if not root:
         return "", (path,)
     prefix = "/" + root.lstrip("/")  # never `//host`, which links would take for another server
-    if (own := _below(root, path)) is None:
+    if (own := below(root, path)) is None:
         outer: str = scope.get("app_root_path", root).rstrip("/")
         inner = root[len(outer) :] if root.startswith(outer) else root
-        own = _below(inner, path) if inner else None
+        own = below(inner, path) if inner else None
         return prefix, (path if own is None else own,)
-    if "app_root_path" not in scope and (twice := _below(root, own)) is not None:
+    if "app_root_path" not in scope and (twice := below(root, own)) is not None:
         return prefix, (twice, own)
     return prefix, (own,)
 
 
-def _below(root: str, path: str) -> str | None:
+def below(root: str, path: str) -> str | None:
+    """What is left of `path` below `root`; None when it lies elsewhere."""
     if path.startswith(root):
         rest = path[len(root) :]
         if not rest or rest[0] == "/":

@@ -21,18 +21,22 @@ from starlette.types import Receive, Scope, Send
 from ..app import the_service
 from ..config import AgentMapConfig
 from ..context import AgentMapContext
+from ..errors import ConfigError
+from ..http.auth import nobody
 from ..http.exchange import Exchange
 from ..http.face import Face
 from ..http.lifespan import Lifespan
 from ..http.openapi import described, refused, with_schemas
-from ..http.operations import Operation
-from ..http.problems import unauthenticated
+from ..http.operations import OPERATIONS, Operation
+from ..http.problems import Refusal, unauthenticated
+from ..http.routes import below
 from ..workflows.checks import RESERVED
 from .agentmap import AgentMapService
 
 __all__ = ["AgentMapService", "include_agentmap_routes"]
 
 HEAD: Final = "agentmap_asgi.head"
+REFUSED: Final = "agentmap_asgi.refused"
 _PARAMETER = re.compile(r"{(\w+)(:\w+)?}")
 
 
@@ -56,8 +60,10 @@ def include_agentmap_routes(
     `public` get neither. `enable_audit_logging=True` keeps the audit log also when the setting does not say so;
     False leaves out `GET /audit`. Gives the service.
 
-    Raises TypeError when `service` comes with csv_file, config or context, or when the principal has two sources.
+    Raises TypeError when `service` comes with csv_file, config or context, when the principal has two sources, or for
+    an application that is not FastAPI's; ConfigError for a prefix that cannot be, and a source that does not exist.
     """
+    _check(app, prefix, dependencies)
     service = the_service(service, source=csv_file, config=config, context=context)
     if principal is not None and service.context.authenticate is not None:
         raise TypeError("Give either principal= or AgentMapContext(authenticate=...): both say who calls")
@@ -88,6 +94,32 @@ def include_agentmap_routes(
     return service
 
 
+def _check(app: Any, prefix: Any, dependencies: Any) -> None:
+    """Refuse what FastAPI would refuse later, or not at all, without naming the argument."""
+    if not isinstance(app, FastAPI | APIRouter):
+        raise TypeError(
+            f"app is a {type(app).__name__}; include_agentmap_routes takes a FastAPI application or an APIRouter. "
+            "Elsewhere mount the workflows: mount_agentmap(app, '/workflows', 'workflows/')"
+        )
+    if not isinstance(prefix, str) or (prefix and not prefix.startswith("/")):
+        raise ConfigError(f"prefix={prefix!r} must begin with a slash, as in prefix='/workflows'")
+    if not prefix.strip("/") and isinstance(app, FastAPI):
+        raise ConfigError(
+            f"prefix={prefix!r} would put workflows in the place of the application's own paths (/{{workflow_name}}); "
+            "give a prefix like '/workflows', or include the routes in an APIRouter that has one"
+        )
+    taken = {name for row in OPERATIONS for name in row.parameters}
+    for name, _ in _PARAMETER.findall(prefix):
+        if name in taken:
+            raise ConfigError(f"prefix={prefix!r} has the parameter {name}, which the routes below have; rename it")
+    wanted = "a list of Depends(...), as in dependencies=[Depends(current_user)]"
+    if isinstance(dependencies, Dependency) or callable(dependencies):
+        raise TypeError(f"dependencies takes {wanted}")
+    for one in dependencies or ():
+        if not isinstance(one, Dependency):
+            raise TypeError(f"dependencies takes {wanted}, and one of these is a {type(one).__name__}")
+
+
 class _OperationRoute(APIRoute):
     """A route that tolerates a slash at its end, answers HEAD where it answers GET, and refuses as the app does."""
 
@@ -102,15 +134,13 @@ class _OperationRoute(APIRoute):
         return match, found
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope = _tolerant(scope, self.methods or ())
-        if scope["method"] in (self.methods or ()):
-            await super().handle(scope, receive, send)
-            return
-        row = next(row for row in self.face.operations if row.name == self.name)
-        exchange, path = _exchange(self.face, row, Request(scope, receive))
-        refusal, _ = self.face.routes.find(scope["method"], path)
-        response = await self.face.answer(exchange, refusal)
-        await response(scope, receive, send)
+        methods = self.methods or ()
+        scope = _tolerant(scope, methods)
+        if scope["method"] not in methods:
+            # Through the endpoint all the same, so that the host's dependencies refuse strangers before we say 405.
+            refused, head = scope["method"], scope["method"] == "HEAD"
+            scope = {**scope, "method": next(iter(methods)), REFUSED: refused, HEAD: head}
+        await super().handle(scope, receive, send)
 
 
 def _tolerant(scope: Scope, methods: Collection[str]) -> Scope:
@@ -123,30 +153,34 @@ def _tolerant(scope: Scope, methods: Collection[str]) -> Scope:
     return {**scope, **changes} if changes else scope
 
 
-def _exchange(face: Face, row: Operation, request: Request) -> tuple[Exchange, str]:
-    """The exchange of a routed request, and the operation's own path."""
+def _exchange(face: Face, row: Operation, request: Request) -> Exchange:
+    """The exchange of a routed request."""
     params = dict(request.path_params)
     own = {name: params.pop(name) for name in row.parameters}
     path = row.plain_path.format(**own)
     root, public = request.scope.get("root_path", "").rstrip("/"), request.scope["path"]
-    if root and not public.startswith(root):
+    if root and below(root, public) is None:
         public = root + public
     prefix = public.rstrip("/").removesuffix(path).strip("/")
-    exchange = Exchange(face, request.scope, request.receive, f"/{prefix}" if prefix else "", request)
+    exchange = Exchange(face, request.scope, request.receive, f"/{prefix}" if prefix else "", path, request)
     exchange.params, exchange.host_params = own, params
     exchange.head = request.scope.get(HEAD, False)
-    return exchange, path
+    return exchange
 
 
 def _endpoint(face: Face, row: Operation, prefix: str, who: Dependency | None) -> Callable[..., Awaitable[Response]]:
     """A function with the signature that FastAPI reads: path parameters, and the principal as a dependency."""
 
     async def endpoint(request: Request, **given: Any) -> Response:
-        exchange, _ = _exchange(face, row, request)
-        if who is None:
-            return await face.answer(exchange, row)
-        exchange.principal = given["agentmap_principal"]
-        return await face.answer(exchange, unauthenticated() if exchange.principal is None else row)
+        exchange = _exchange(face, row, request)
+        asked: Operation | Refusal = row
+        if REFUSED in request.scope:
+            asked, _ = face.routes.find(request.scope[REFUSED], exchange.path)
+        if who is not None:
+            exchange.principal = given["agentmap_principal"]
+            if nobody(exchange.principal):
+                exchange.principal, asked = None, unauthenticated()
+        return await face.answer(exchange, asked)
 
     keyword = inspect.Parameter.KEYWORD_ONLY
     parameters = [inspect.Parameter("request", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=Request)]

@@ -13,6 +13,7 @@ from starlette.routing import Router
 from ..app import AgentMapApp
 from ..config import AgentMapConfig
 from ..context import AgentMapContext
+from ..errors import ConfigError
 from .agentmap import AgentMapService
 
 Lifespan = Callable[[Any], AbstractAsyncContextManager[Any]]
@@ -44,7 +45,12 @@ def mount_agentmap(
     """Mount workflows under `path` of a Starlette or FastAPI application, and run their lifespan with the host's.
 
     `agentmap` is an AgentMapApp, or what its first argument takes. Gives the app that was mounted.
+    Raises TypeError for an application that mounts nothing, ConfigError for a path without its slash.
     """
+    if not isinstance(app, Starlette | Router):
+        raise TypeError(f"app is a {type(app).__name__}; mount_agentmap takes a Starlette or FastAPI application")
+    if path and not path.startswith("/"):
+        raise ConfigError(f"path={path!r} must begin with a slash, as in '/workflows'")
     if isinstance(agentmap, AgentMapApp):
         if config is not None or context is not None or service is not None:
             raise TypeError("The AgentMapApp has its own config, context and service; give them to it")

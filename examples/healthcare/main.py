@@ -11,10 +11,12 @@ from fastapi import Depends, FastAPI, Header, HTTPException
 from phi import sealed, without_identifiers
 from pydantic import BaseModel
 
+from agentmap_asgi import AgentMapContext
 from agentmap_asgi.config import AgentMapConfig
 from agentmap_asgi.services.fastapi import AgentMapService, include_agentmap_routes
 
-ROLES = {"dora": "healthcare_provider", "ada": "patient"}
+ROLES = {"dora": "healthcare_provider", "vera": "healthcare_provider", "ada": "patient"}
+AUDITORS = {"vera"}
 
 
 def get_current_user(x_user: Annotated[str, Header()]) -> str:
@@ -44,6 +46,11 @@ class ComplianceAgentMapService(AgentMapService):
         return sealed(document)
 
 
+def may(who: str, operation: str, workflow: str | None, execution: str | None = None) -> bool:
+    """Without an `authorize` nobody could read the audit log over HTTP."""
+    return operation != "audit" or who in AUDITORS
+
+
 class Appointment(BaseModel):
     patient_id: int
     patient_name: str
@@ -54,7 +61,8 @@ app = FastAPI(title="Healthcare Platform")
 agentmap_service = ComplianceAgentMapService(
     AgentMapConfig(
         csv_path=Path(__file__).parent / "workflows.csv", audit_path=os.environ.get("AUDIT_PATH", "audit.jsonl")
-    )
+    ),
+    context=AgentMapContext(authorize=may),
 )
 include_agentmap_routes(
     app,

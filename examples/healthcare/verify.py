@@ -32,7 +32,8 @@ async def main() -> None:
         assert (await http.post("/appointments", json=appointment)).json() == {"care_plan": "A yearly plan"}
         assert (await http.get("/care/workflows/list", headers={"x-user": "ada"})).status_code == 403
 
-        lines = (await http.get("/care/workflows/audit")).json()
+        assert (await http.get("/care/workflows/audit")).status_code == 403
+        lines = (await http.get("/care/workflows/audit", headers={"x-user": "vera"})).json()
         assert "dora" in str(lines)
 
 

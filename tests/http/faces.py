@@ -65,6 +65,11 @@ def boom(call: Call) -> str:
     raise RuntimeError("boom")
 
 
+def everyone(principal: Any, operation: str, graph: str | None, execution: str | None = None) -> bool:
+    """An `authorize` that lets everybody do everything."""
+    return True
+
+
 def host_context(**more: Any) -> AgentMapContext:
     """The context object of the tests; `more` are further arguments of it."""
     agents = {"tell": tell, "boom": boom, "gate": boom, **more.pop("agents", {})}
@@ -124,10 +129,16 @@ def _mounted(service: AgentMapService, path: str = PREFIX) -> Starlette:
     return Starlette(routes=[Mount(path, AgentMapApp(service=service))])
 
 
-def _fastapi_mounted(service: AgentMapService) -> FastAPI:
+def _fastapi_mounted(service: AgentMapService, path: str = PREFIX) -> FastAPI:
     app = FastAPI()
-    app.mount(PREFIX, AgentMapApp(service=service))
+    app.mount(path, AgentMapApp(service=service))
     return app
+
+
+def _fastapi_nested(service: AgentMapService) -> FastAPI:
+    outer = FastAPI()
+    outer.mount("/{tenant}/api", _fastapi_mounted(service))
+    return outer
 
 
 def _included(service: AgentMapService, prefix: str = PREFIX) -> FastAPI:
@@ -172,9 +183,29 @@ WAYS = (
     Way("alone, at a root_path like a route", lambda s: AgentMapApp(service=s), PREFIX, PREFIX, PREFIX),
     Way("in Starlette, root_path in the path", _mounted, "/proxy/workflows", "/proxy/workflows", "/proxy"),
     Way("in Starlette, root_path stripped", _mounted, PREFIX, "/proxy/workflows", "/proxy"),
+    Way(
+        "in FastAPI, under a parameter",
+        lambda s: _fastapi_mounted(s, "/{tenant}/wf"),
+        "/a%20b/wf",
+        "/a%20b/wf",
+        params={"tenant": "a b"},
+    ),
+    Way("in FastAPI, nested", _fastapi_nested, "/a/api/workflows", "/a/api/workflows", params={"tenant": "a"}),
+    Way("in FastAPI, root_path in the path", _fastapi_mounted, "/proxy/workflows", "/proxy/workflows", "/proxy"),
+    Way("in FastAPI, root_path stripped", _fastapi_mounted, PREFIX, "/proxy/workflows", "/proxy"),
+    Way(
+        "in FastAPI, nested, root_path in the path",
+        _fastapi_nested,
+        "/p/a/api/workflows",
+        "/p/a/api/workflows",
+        "/p",
+        {"tenant": "a"},
+    ),
     Way("one of two", _two_apps, PREFIX, PREFIX),
     Way("included", _included, PREFIX, PREFIX),
     Way("included, root_path stripped", _included, PREFIX, "/proxy/workflows", "/proxy"),
+    Way("included, root_path in the path", _included, "/proxy/workflows", "/proxy/workflows", "/proxy"),
+    Way("included, root_path like a route's start", _included, PREFIX, "/work/workflows", "/work"),
     Way("included in a router", _included_in_router, "/v1/api/workflows", "/v1/api/workflows"),
     Way("included, then mounted", _included_and_mounted, "/inner/workflows", "/inner/workflows"),
     Way(

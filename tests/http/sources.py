@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from faces import FILES, everything, host_context
+from faces import FILES, everyone, everything, host_context
 
 from agentmap_asgi import AgentMapService
 
@@ -22,3 +22,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def service(folder: Path) -> AgentMapService:
     return AgentMapService(everything(folder), context=host_context(), source=folder)
+
+
+@pytest.fixture
+def granted(folder: Path) -> AgentMapService:
+    """The same, where callers may do everything: read the audit log, too."""
+    return AgentMapService(everything(folder), context=host_context(authorize=everyone), source=folder)

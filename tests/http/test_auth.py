@@ -33,6 +33,8 @@ class User:
         (User(sub="s"), "s"),
         ({"sub": "s"}, "s"),
         ({"id": 1, "sub": "s"}, "1"),
+        ({"id": 0}, "0"),
+        ({"id": "", "sub": "s"}, "s"),
         (None, None),
     ],
 )
@@ -47,7 +49,14 @@ def test_the_host_may_say_what_the_owner_is() -> None:
     assert owner_of({"email": "a@example.org", "id": 5}, context) == "a@example.org"
 
 
-@pytest.mark.parametrize("principal", [True, 5, {}, User(), ["ada"]])
+@pytest.mark.parametrize("given", [None, "", False])
+def test_what_the_host_says_must_be_a_name(given: Any) -> None:
+    """A `principal_key` that finds none is a mistake, not a caller called `None`."""
+    with pytest.raises(TypeError, match="principal_key gives"):
+        owner_of({"email": "a@example.org"}, AgentMapContext(principal_key=lambda principal: given))
+
+
+@pytest.mark.parametrize("principal", [True, 5, {}, User(), ["ada"], 0, b"", {"id": ""}, User(id=None, sub="")])
 def test_a_principal_without_a_name_is_a_mistake(principal: Any) -> None:
     """TypeError names the remedy."""
     with pytest.raises(TypeError, match="principal_key"):
@@ -100,10 +109,20 @@ async def test_authenticate_may_read_the_body(way: Way, folder: Path) -> None:
 
 @pytest.mark.anyio
 @both
-async def test_false_is_nobody(way: Way, folder: Path) -> None:
-    """As None."""
-    async with way.client(await service_of(folder, authenticate=lambda request: False)) as http:
+@pytest.mark.parametrize("found", [False, "", " "])
+async def test_false_and_empty_texts_are_nobody(found: Any, way: Way, folder: Path) -> None:
+    """As None; a header that was not sent is no name."""
+    async with way.client(await service_of(folder, authenticate=lambda request: found)) as http:
         assert (await http.get("/list")).status_code == 401
+
+
+@pytest.mark.anyio
+@both
+@pytest.mark.parametrize("found", [0, {}, [], b"", {"id": ""}])
+async def test_other_empty_things_are_mistakes(found: Any, way: Way, folder: Path) -> None:
+    """They have no name, so nobody gets in."""
+    async with way.client(await service_of(folder, authenticate=lambda request: found)) as http:
+        assert (await http.get("/list")).status_code == 500
 
 
 @pytest.mark.anyio

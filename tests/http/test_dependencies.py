@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
-from faces import ASKED, ROWS, client, service_of
+from faces import ASKED, ROWS, client, everyone, service_of
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Security
 from fastapi.security import APIKeyHeader, HTTPBearer, OAuth2PasswordBearer, SecurityScopes
 
@@ -52,10 +52,10 @@ ONCE = ["pool opens", "session opens", "lock", "user", "unlock", "session closes
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("name", ASKED)
-async def test_dependencies_open_and_close_once_a_request(name: str, service: AgentMapService) -> None:
+async def test_dependencies_open_and_close_once_a_request(name: str, granted: AgentMapService) -> None:
     """In every operation: what two of them need is made once, and closed last first, after the answer was made."""
     app = FastAPI()
-    include_agentmap_routes(app, service=service, dependencies=[Depends(lock)], principal=user)
+    include_agentmap_routes(app, service=granted, dependencies=[Depends(lock)], principal=user)
     async with client(app, prefix="/workflows") as http:
         log.clear()
         assert (await ASKED[name].send(http, ROWS[name])).status_code == 200
@@ -156,7 +156,7 @@ def current(scopes: SecurityScopes, token: Annotated[str, Depends(scoped)]) -> s
 @pytest.mark.anyio
 async def test_scopes_of_the_host_are_asked_for(folder: Path) -> None:
     """`Security(…, scopes=[…])` works and is shown; public operations show no credentials."""
-    service = await service_of(folder, public={"health"})
+    service = await service_of(folder, public={"health"}, authorize=everyone)
     app = FastAPI()
     include_agentmap_routes(app, service=service, principal=Security(current, scopes=["run"]))
     paths: Any = app.openapi()["paths"]

@@ -12,8 +12,10 @@ from anyio import to_thread
 from faces import ASKED, ROWS, client, host_context, service_of
 from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Request
 from fastapi.security import APIKeyHeader
+from starlette.applications import Starlette
 
 from agentmap_asgi import AgentMapConfig, AgentMapService, include_agentmap_routes
+from agentmap_asgi.errors import ConfigError
 from agentmap_asgi.services import fastapi as door
 
 pytest_plugins = ("sources",)
@@ -35,25 +37,34 @@ def test_the_guides_import_works() -> None:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("argument", ["dependencies", "principal", "principal function", "router"])
-async def test_the_hosts_dependencies_guard_every_route(argument: str, service: AgentMapService) -> None:
+@pytest.mark.parametrize("argument", ["dependencies", "principal", "principal function", "router", "inclusion"])
+async def test_the_hosts_dependencies_guard_every_route(argument: str, granted: AgentMapService) -> None:
     """The refusal is the host's own, and overrides replace it."""
     app = FastAPI()
     guard = Depends(current_user)
     if argument == "router":
         router = APIRouter(dependencies=[guard])
-        include_agentmap_routes(router, service=service)
+        include_agentmap_routes(router, service=granted)
         app.include_router(router)
+    elif argument == "inclusion":
+        router = APIRouter()
+        include_agentmap_routes(router, service=granted)
+        app.include_router(router, dependencies=[guard])
     elif argument == "dependencies":
-        include_agentmap_routes(app, service=service, dependencies=[guard])
+        include_agentmap_routes(app, service=granted, dependencies=[guard])
     else:
-        include_agentmap_routes(app, service=service, principal=guard if argument == "principal" else current_user)
+        include_agentmap_routes(app, service=granted, principal=guard if argument == "principal" else current_user)
     async with client(app, prefix="/workflows") as http:
         for name, asked in ASKED.items():
             refused = await asked.send(http, ROWS[name])
             assert (refused.status_code, refused.json()) == (401, {"detail": "Who are you?"}), name
+            assert (await http.head(asked.path)).status_code == 401, name
+            other = await http.put(asked.path)
+            assert (other.status_code, other.json()) == (401, {"detail": "Who are you?"}), name
             passed = await asked.send(http, ROWS[name], headers={"x-api-key": "ada"})
             assert passed.status_code == 200, name
+            other = await http.put(asked.path, headers={"x-api-key": "ada"})
+            assert (other.status_code, other.json()["code"]) == (405, "method_not_allowed"), name
         app.dependency_overrides[current_user] = lambda: "tester"
         assert (await http.get("/list")).status_code == 200
         told = (await http.post("/execute", json={"graph_name": "Tell"})).json()["result"]["told"]
@@ -61,10 +72,11 @@ async def test_the_hosts_dependencies_guard_every_route(argument: str, service: 
 
 
 @pytest.mark.anyio
-async def test_nobody_is_refused(service: AgentMapService) -> None:
-    """A principal dependency that gives None, as optional logins do, lets nobody in."""
+@pytest.mark.parametrize("found", [None, False, "", " "])
+async def test_nobody_is_refused(found: Any, service: AgentMapService) -> None:
+    """A principal dependency that gives None, as optional logins do, or an empty text, lets nobody in."""
     app = FastAPI()
-    include_agentmap_routes(app, service=service, principal=lambda: None)
+    include_agentmap_routes(app, service=service, principal=lambda: found)
     async with client(app, prefix="/workflows") as http:
         for name, asked in ASKED.items():
             answer = await asked.send(http, ROWS[name])
@@ -81,7 +93,9 @@ async def test_public_operations_are_open(argument: str, folder: Path) -> None:
     include_agentmap_routes(app, service=service, **{argument: guard})
     async with client(app, prefix="/workflows") as http:
         found = {name: (await asked.send(http, ROWS[name])).status_code for name, asked in ASKED.items()}
+        wrong = {name: (await http.delete(asked.path)).status_code for name, asked in ASKED.items()}
     assert found == {name: 200 if name in ("health", "ready") else 401 for name in ASKED}
+    assert wrong == {name: 405 if name in ("health", "ready") else 401 for name in ASKED}
 
 
 @pytest.mark.anyio
@@ -220,6 +234,40 @@ def test_contradictions_are_refused(folder: Path) -> None:
         include_agentmap_routes(
             FastAPI(), csv_file=folder, context=host_context(authenticate=lambda request: "ada"), principal=current_user
         )
+
+
+@pytest.mark.parametrize(
+    ("app", "arguments", "error", "said"),
+    [
+        (FastAPI(), {"csv_file": "nowhere.csv"}, ConfigError, "'nowhere.csv'; create it.*csv_file"),
+        (FastAPI(), {"prefix": "workflows"}, ConfigError, "prefix='workflows' must begin with a slash"),
+        (FastAPI(), {"prefix": None}, ConfigError, "prefix=None must begin with a slash"),
+        (FastAPI(), {"prefix": ""}, ConfigError, "prefix='' would .* own paths .*APIRouter"),
+        (FastAPI(), {"prefix": "/"}, ConfigError, "prefix='/' would .* own paths"),
+        (FastAPI(), {"prefix": "/{workflow}/x"}, ConfigError, "prefix='/{workflow}/x' has the parameter workflow"),
+        (FastAPI(), {"dependencies": Depends(scheme)}, TypeError, r"dependencies=\[Depends\(current_user\)\]"),
+        (FastAPI(), {"dependencies": scheme}, TypeError, r"dependencies=\[Depends\(current_user\)\]"),
+        (FastAPI(), {"dependencies": [scheme]}, TypeError, "one of these is a APIKeyHeader"),
+        (Starlette(), {}, TypeError, "app is a Starlette; .*mount_agentmap"),
+        (None, {}, TypeError, "app is a NoneType; .*FastAPI"),
+    ],
+)
+def test_mistakes_name_the_argument(
+    app: Any, arguments: dict[str, Any], error: type[Exception], said: str, folder: Path
+) -> None:
+    """And the remedy."""
+    with pytest.raises(error, match=said):
+        include_agentmap_routes(app, **{"csv_file": folder, "context": host_context(), **arguments})
+
+
+@pytest.mark.anyio
+async def test_a_router_may_have_the_prefix(service: AgentMapService) -> None:
+    """Then the routes need none of their own."""
+    app, router = FastAPI(), APIRouter(prefix="/flows")
+    include_agentmap_routes(router, prefix="", service=service)
+    app.include_router(router)
+    async with client(app) as http:
+        assert (await http.post("/flows/execute", json=HELLO)).json()["links"]["workflow"] == "/flows/Hello"
 
 
 def test_a_service_is_made_from_arguments_or_settings(folder: Path) -> None:

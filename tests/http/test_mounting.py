@@ -24,7 +24,8 @@ from agentmap_asgi import (
     include_agentmap_routes,
     mount_agentmap,
 )
-from agentmap_asgi.errors import ConfigError
+from agentmap_asgi.errors import ConfigError, UnknownExecution
+from agentmap_asgi.http.keys import SCOPES, new_key
 from agentmap_asgi.testing import AgentMapClient
 
 pytest_plugins = ("sources",)
@@ -247,6 +248,15 @@ async def test_a_source_is_mounted_in_one_line(folder: Path) -> None:
         assert (await http.post("/w/execute/Hello", json={})).status_code == 200
 
 
+def test_mounting_names_what_is_wrong(folder: Path) -> None:
+    """The application, or the path."""
+    wrong: Any = object()
+    with pytest.raises(TypeError, match="app is a object; mount_agentmap takes"):
+        mount_agentmap(wrong, "/w", folder)
+    with pytest.raises(ConfigError, match="path='w' must begin with a slash"):
+        mount_agentmap(Starlette(), "w", folder)
+
+
 @pytest.mark.anyio
 async def test_two_apps_share_nothing(tmp_path: Path) -> None:
     """Same names, other rows, other agents, in one process."""
@@ -264,6 +274,50 @@ async def test_two_apps_share_nothing(tmp_path: Path) -> None:
             assert document["result"] == {"text": f"from {name}"}
             assert document["links"]["workflow"].startswith(f"/{name}/")
             assert (await http.get(f"/{name}/list")).json()["total_count"] == 1
+
+
+def side_by_side(kind: str, one: AgentMapService, two: AgentMapService) -> FastAPI:
+    """A host with two services, below `/one` and `/two`."""
+    host = FastAPI()
+    for path, service in (("/one", one), ("/two", two)):
+        if kind == "included" or (kind == "mixed" and path == "/two"):
+            include_agentmap_routes(host, prefix=path, service=service)
+        else:
+            mount_agentmap(host, path, service=service)
+    return host
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("kind", ["mounted", "included", "mixed"])
+async def test_what_one_app_does_the_other_does_not_know(kind: str, folder: Path, tmp_path: Path) -> None:
+    """Keys, executions, numbers, the audit log and the end: each app has its own, of the same files."""
+    keys = [new_key(name, SCOPES) for name in ("one", "two")]
+    configs = [
+        AgentMapConfig(
+            api_keys=[key.line],
+            enable_metrics=True,
+            enable_audit_logging=True,
+            audit_path=str(tmp_path / f"{key.name}.jsonl"),
+        )
+        for _, key in keys
+    ]
+    one, two = [await service_of(folder, config) for config in configs]
+    host = await to_thread.run_sync(side_by_side, kind, one, two)
+    ours, theirs = ({"x-api-key": secret} for secret, _ in keys)
+    async with AgentMapClient(host) as http:
+        done = (await http.post("/one/execute", json=HELLO, headers=ours)).json()
+        assert done["success"]
+        assert (await http.get("/two/list", headers=ours)).status_code == 401
+        assert await one.get_execution_status(done["execution_id"])
+        with pytest.raises(UnknownExecution):
+            await two.get_execution_status(done["execution_id"])
+        assert "agentmap_executions_total{" in (await http.get("/one/metrics", headers=ours)).text
+        assert "agentmap_executions_total{" not in (await http.get("/two/metrics", headers=theirs)).text
+        for path, headers, found in (("/one", ours, True), ("/two", theirs, False)):
+            assert ("started" in (await http.get(f"{path}/audit", headers=headers)).text) is found
+        await one.aclose()
+        assert (await http.get("/two/ready", headers=theirs)).json()["ready"] is True
+        assert (await http.post("/two/execute", json=HELLO, headers=theirs)).json()["success"]
 
 
 @pytest.mark.anyio

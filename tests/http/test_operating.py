@@ -6,13 +6,14 @@ import json
 import stat
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from anyio import to_thread
-from faces import client, everything, host_context, service_of
-from fastapi import FastAPI, Request
+from faces import client, everyone, everything, host_context, service_of
+from fastapi import Depends, FastAPI, Request
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -22,6 +23,7 @@ from starlette.routing import Mount
 
 from agentmap_asgi import AgentMapApp, AgentMapConfig, AgentMapService, include_agentmap_routes
 from agentmap_asgi.errors import ConfigError
+from agentmap_asgi.http.keys import SCOPES, new_key
 from agentmap_asgi.services import audit as module
 from agentmap_asgi.services.audit import Audit
 from agentmap_asgi.testing import FakeClock
@@ -40,7 +42,9 @@ def own(tmp_path: Path) -> AgentMapService:
     path.write_text(
         "GraphName,Node,AgentType,Output_Field,Prompt\nHello,A,default,x,hi\nBoom,A,boom,x,\nTell,A,tell,told,\n"
     )
-    return AgentMapService(everything(path.parent), context=host_context(authenticate=who), source=path.parent)
+    return AgentMapService(
+        everything(path.parent), context=host_context(authenticate=who, authorize=everyone), source=path.parent
+    )
 
 
 def who(request: Request) -> str | None:
@@ -181,6 +185,60 @@ async def test_the_audit_log_is_read_from_its_end(own: AgentMapService) -> None:
             assert (await http.get("/audit", params=query)).status_code == 422, query
 
 
+def auditor(principal: str, operation: str, graph: str | None, execution: str | None = None) -> bool:
+    return operation != "audit" or principal == "vera"
+
+
+SECRET, KEY = new_key("vera", SCOPES)
+READER: dict[str, Any] = {"headers": {"x-api-key": SECRET}}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("kind", ["mounted", "included"])
+@pytest.mark.parametrize(
+    ("keys", "context", "status"),
+    [
+        ([], {}, 403),
+        ([], {"authenticate": lambda request: "vera"}, 403),
+        ([], {"authenticate": lambda request: "vera", "public": {"audit"}}, 403),
+        ([], {"authenticate": lambda request: "vera", "authorize": auditor}, 200),
+        ([], {"authenticate": lambda request: "ada", "authorize": auditor}, 403),
+        ([KEY.line], {}, 200),
+        ([KEY.line], {"public": {"audit"}}, 403),
+        ([KEY.line], {"authenticate": lambda request: "ada"}, 200),
+        ([KEY.line], {"authorize": auditor}, 200),
+        ([KEY.line], {"authenticate": lambda request: "ada", "authorize": auditor}, 403),
+    ],
+)
+async def test_being_known_is_not_enough_to_read_the_audit_log(
+    kind: str, keys: list[str], context: dict[str, Any], status: int, folder: Path
+) -> None:
+    """A key with the scope `admin` opens it, or `authorize` does; where there is neither, it is closed."""
+    service = await service_of(folder, replace(everything(folder), api_keys=keys), **context)
+    host: Any = AgentMapApp(service=service)
+    if kind == "included":
+        host = FastAPI()
+        include_agentmap_routes(host, service=service, prefix="/w")
+    async with client(host, prefix="/w" if kind == "included" else "", **READER) as http:
+        answer = await http.get("/audit")
+        assert (answer.status_code, "entries" in answer.json()) == (status, status == 200)
+        if "authorize" not in context and status == 403:
+            assert "authorize" in answer.json()["detail"]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("argument", ["principal", "dependencies"])
+async def test_the_hosts_own_guards_do_not_open_the_audit_log(argument: str, folder: Path) -> None:
+    """They say who calls, or that somebody may call, and nothing of the log."""
+    app = FastAPI()
+    guard = Depends(lambda: "vera")
+    given: dict[str, Any] = {argument: [guard] if argument == "dependencies" else guard}
+    include_agentmap_routes(app, service=await service_of(folder), **given)
+    async with client(app, prefix="/workflows") as http:
+        assert (await http.get("/audit")).status_code == 403
+        assert (await http.get("/list")).status_code == 200
+
+
 @pytest.mark.anyio
 async def test_numbers_of_what_ran(own: AgentMapService) -> None:
     """Executions by workflow and status, nodes by agent type, requests, workflows; all with the worker."""
@@ -241,7 +299,7 @@ async def test_a_host_asks_for_the_audit_log_where_it_includes(wanted: bool, fol
     await to_thread.run_sync(lambda: include_agentmap_routes(app, service=service, enable_audit_logging=wanted))
     async with client(app, prefix="/workflows") as http:
         await http.post("/execute", json=HELLO)
-        assert (await http.get("/audit")).status_code == (200 if wanted else 404)
+        assert (await http.get("/audit")).status_code == (403 if wanted else 404)
     assert {line["event"] for line in await lines(service)} == {"started", "ended", "request"}
 
 

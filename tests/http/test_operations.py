@@ -38,9 +38,9 @@ def test_first_words_of_literal_paths_are_reserved() -> None:
 @pytest.mark.anyio
 @every_way
 @every_operation
-async def test_an_operation_answers(way: Way, name: str, service: AgentMapService) -> None:
+async def test_an_operation_answers(way: Way, name: str, granted: AgentMapService) -> None:
     """With 200, JSON (or its text) and a request id, wherever it is mounted."""
-    async with way.client(service) as http:
+    async with way.client(granted) as http:
         answer = await ASKED[name].send(http, ROWS[name])
     assert answer.status_code == 200, answer.text
     assert answer.headers["x-request-id"]
@@ -54,9 +54,9 @@ async def test_an_operation_answers(way: Way, name: str, service: AgentMapServic
 
 @pytest.mark.anyio
 @every_way
-async def test_a_slash_at_the_end_is_tolerated(way: Way, service: AgentMapService) -> None:
+async def test_a_slash_at_the_end_is_tolerated(way: Way, granted: AgentMapService) -> None:
     """And never redirected: a redirect loses bodies and leads proxies astray."""
-    async with way.client(service) as http:
+    async with way.client(granted) as http:
         for name, asked in ASKED.items():
             answer = await replace(asked, path=asked.path + "/").send(http, ROWS[name])
             assert answer.status_code == 200, (name, answer.text)
@@ -64,9 +64,9 @@ async def test_a_slash_at_the_end_is_tolerated(way: Way, service: AgentMapServic
 
 @pytest.mark.anyio
 @every_way
-async def test_get_answers_head(way: Way, service: AgentMapService) -> None:
+async def test_get_answers_head(way: Way, granted: AgentMapService) -> None:
     """HEAD has the headers of GET and no body; where there is no GET it is refused."""
-    async with way.client(service) as http:
+    async with way.client(granted) as http:
         for name, asked in ASKED.items():
             answer = await http.head(asked.path)
             assert answer.content == b""
@@ -89,15 +89,30 @@ async def test_another_method_is_refused_with_the_right_one(way: Way, service: A
 
 @pytest.mark.anyio
 @every_way
+async def test_problems_name_the_path_that_the_client_used(way: Way, service: AgentMapService) -> None:
+    """`instance` begins with the prefix of all mounts and proxies."""
+    async with way.client(service) as http:
+        for method, path in (("GET", "/Helo"), ("DELETE", "/list"), ("POST", "/execute/Helo%20%C3%A4")):
+            answer = await http.request(method, path, json=None if method != "POST" else {})
+            assert answer.status_code in (404, 405)
+            assert answer.json()["instance"] == way.public + path
+        batch = (await http.post("/execute/batch", json={"executions": [{}]})).json()
+        assert batch["executions"][0]["error"]["instance"] == f"{way.public}/execute/batch"
+
+
+@pytest.mark.anyio
+@every_way
 async def test_nothing_answers_without_credentials(way: Way, folder: Path) -> None:
-    """`authenticate` guards every operation; None is a 401 that says how to authenticate."""
+    """`authenticate` guards every operation; None is a 401 that says how to authenticate, whatever the method."""
     service = await service_of(folder, authenticate=refuse)
     async with way.client(service) as http:
         for name, asked in ASKED.items():
-            answer = await asked.send(http, ROWS[name])
-            assert answer.status_code == 401, name
-            assert answer.headers["www-authenticate"]
-            assert answer.json()["code"] == "unauthenticated"
+            answers = [await asked.send(http, ROWS[name]), await http.delete(asked.path)]
+            for answer in answers:
+                assert answer.status_code == 401, name
+                assert answer.headers["www-authenticate"]
+                assert answer.json()["code"] == "unauthenticated"
+            assert (await http.head(asked.path)).status_code == 401
 
 
 @pytest.mark.anyio
@@ -107,7 +122,9 @@ async def test_public_opens_what_it_names(way: Way, folder: Path) -> None:
     service = await service_of(folder, authenticate=refuse, public={"health", "ready"})
     async with way.client(service) as http:
         found = {name: (await asked.send(http, ROWS[name])).status_code for name, asked in ASKED.items()}
+        wrong = {name: (await http.delete(asked.path)).status_code for name, asked in ASKED.items()}
     assert found == {name: 200 if name in ("health", "ready") else 401 for name in ASKED}
+    assert wrong == {name: 405 if name in ("health", "ready") else 401 for name in ASKED}
 
 
 @pytest.mark.anyio

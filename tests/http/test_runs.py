@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
-from faces import ASKED, ROWS, WAYS, Gate, Way, client, service_of
+from faces import ASKED, ROWS, WAYS, Gate, Way, client, everyone, service_of
 from starlette.applications import Starlette
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.requests import Request
@@ -168,7 +168,9 @@ class Filtering(AgentMapService):
 @pytest.mark.parametrize("way", [WAYS[0], WAYS[-1]], ids=lambda way: way.name)
 async def test_the_host_sees_every_document_that_leaves(way: Way, folder: Path) -> None:
     """`filter_response` is called for each operation's JSON, for each item of a batch, and with who asks."""
-    service = await service_of(folder, kind=Filtering, authenticate=lambda request: "ada", public={"health"})
+    service = await service_of(
+        folder, kind=Filtering, authenticate=lambda request: "ada", authorize=everyone, public={"health"}
+    )
     assert isinstance(service, Filtering)
     service.asked = []
     async with way.client(service) as http:
@@ -200,7 +202,7 @@ class FailingFilter(AgentMapService):
 @pytest.mark.anyio
 async def test_what_cannot_be_filtered_does_not_leave(folder: Path) -> None:
     """A filter that raises is a 500 without the document, and a refused item in a batch."""
-    async with client(AgentMapApp(service=await service_of(folder, kind=FailingFilter))) as http:
+    async with client(AgentMapApp(service=await service_of(folder, kind=FailingFilter, authorize=everyone))) as http:
         for name, asked in ASKED.items():
             answer = await asked.send(http, ROWS[name])
             whole = name != "execute_batch" and ROWS[name].answer is not None
