@@ -110,7 +110,8 @@ async def event_stream(
     first: list[dict[str, Any]] | None = await anext(batches, None)
     if first is None:
         return no_content(204, {"Cache-Control": "no-store", **(headers or {})})
-    stream = EventStream(exchange, execution_id, graph_name, first, batches, headers or {})
+    stream = EventStream(exchange, execution_id, graph_name, batches, headers or {})
+    await stream.begin(first)
     if exchange.head:
         await batches.aclose()
         head = no_content(200)
@@ -128,7 +129,6 @@ class EventStream(Response):
         exchange: Exchange,
         execution_id: str,
         graph_name: str,
-        first: list[dict[str, Any]],
         batches: Batches,
         headers: Mapping[str, str],
     ) -> None:
@@ -138,8 +138,12 @@ class EventStream(Response):
         self.raw_headers = [*HEADERS, *((k.lower().encode(), v.encode("latin-1")) for k, v in headers.items())]
         self._exchange = exchange
         self._names = execution_id, graph_name
-        self._first = first
+        self._first: list[bytes] = []
         self._batches = batches
+
+    async def begin(self, batch: list[dict[str, Any]]) -> None:
+        """Make the first texts, while errors can still be told as such."""
+        self._first = [RETRY, *await self._texts(batch)]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         calls = self._exchange.calls
@@ -160,7 +164,7 @@ class EventStream(Response):
         begun = spoken = loop.time()
         farewell = ""
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        await _send(send, [RETRY, *await self._texts(self._first)])
+        await _send(send, self._first)
         try:
             async for batch in self._batches:
                 now = loop.time()
@@ -168,7 +172,11 @@ class EventStream(Response):
                     gone.result()
                     return
                 if batch:
-                    await _send(send, await self._texts(batch))
+                    try:
+                        texts = await self._texts(batch)
+                    except Exception as exc:  # of the host's filter
+                        raise _Unsent(exc) from exc
+                    await _send(send, texts)
                     spoken = now
                 elif now - spoken >= HEARTBEAT:
                     await _send(send, [comment("still there")])
@@ -181,6 +189,9 @@ class EventStream(Response):
                     break
         except AgentMapError:  # deleted meanwhile, or the store does not answer
             farewell = "the execution cannot be read now; come again"
+        except _Unsent as exc:
+            calls.unexpected(exc.reason, self._exchange.request_id)
+            farewell = "something went wrong here"
         if farewell:
             await _send(send, [comment(farewell)])
         await send({"type": "http.response.body", "body": b"", "more_body": False})
@@ -188,8 +199,17 @@ class EventStream(Response):
     async def _texts(self, batch: list[dict[str, Any]]) -> list[bytes]:
         found = []
         for event in batch:
-            found.append(formatted(event, await filtered(self._exchange, told(event, *self._names))))
+            document = told(event, *self._names)
+            found.append(formatted(event, await filtered(self._exchange, document)))
         return found
+
+
+class _Unsent(Exception):
+    """An event could not be shown."""
+
+    def __init__(self, reason: Exception) -> None:
+        super().__init__()
+        self.reason = reason
 
 
 async def _send(send: Send, parts: Iterable[bytes]) -> None:

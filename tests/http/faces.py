@@ -239,18 +239,19 @@ class Asked:
     needs: str = "Hello"
     status: int = 200
 
-    async def ready(self, http: httpx.AsyncClient) -> str:
+    async def ready(self, http: httpx.AsyncClient, **more: Any) -> str:
         """The path, once what it names is there."""
         if "{id}" not in self.path:
             return self.path
         made = f"e-{uuid4()}"
-        await http.post("/execute", json={"graph_name": self.needs, "execution_id": made})
+        await http.post("/execute", json={"graph_name": self.needs, "execution_id": made}, **more)
         return self.path.replace("{id}", made)
 
     async def send(self, http: httpx.AsyncClient, row: Operation, **more: Any) -> httpx.Response:
         body: dict[str, Any] = {"content": self.content} if self.json is None else {"json": self.json}
-        headers = {**self.headers, **more.pop("headers", {})}
-        return await http.request(row.method, await self.ready(http), headers=headers, **body, **more)
+        given = more.pop("headers", {})
+        path, headers = await self.ready(http, headers=given), {**self.headers, **given}
+        return await http.request(row.method, path, headers=headers, **body, **more)
 
 
 ASKED: Mapping[str, Asked] = {
