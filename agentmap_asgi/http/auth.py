@@ -14,7 +14,6 @@ from .exchange import Exchange
 from .keys import Keys, Scope
 from .problems import forbidden, unauthenticated
 
-
 _IDS: Final = ("execution_id", "thread_id")
 
 
@@ -85,7 +84,7 @@ def owner_of(principal: Any, context: AgentMapContext) -> str | None:
 
 
 async def ask(exchange: Exchange, verb: str, graph: str | None, execution: dict[str, Any] | None = None) -> Any:
-    """What the host's `authorize` says of doing this to a workflow (its graph id), or to an execution (its document)."""
+    """What the host's `authorize` says of doing this to a workflow (its graph id) or to an execution (its document)."""
     authorize = exchange.calls.service.context.authorize
     if authorize is None:
         return True

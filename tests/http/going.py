@@ -122,8 +122,13 @@ STORES = ("memory", "sqlite")
 
 @asynccontextmanager
 async def serving(
-    folder: Path, face: str = "mounted", store: str = "memory", *, settings: Mapping[str, Any] | None = None,
-    kind: type[AgentMapService] = AgentMapService, **context: Any
+    folder: Path,
+    face: str = "mounted",
+    store: str = "memory",
+    *,
+    settings: Mapping[str, Any] | None = None,
+    kind: type[AgentMapService] = AgentMapService,
+    **context: Any,
 ) -> AsyncIterator[Serving]:
     """Everything that a test of executions needs."""
     gate = Gate()

@@ -15,9 +15,9 @@ from agentmap_asgi import AgentMapApp, AgentMapConfig, AgentMapContext, Call, ag
 @agent(idempotent=True)
 async def step(call: Call) -> str:
     """Goes on when a file with the node's name is there."""
-    while not (Path(os.environ["GATES"]) / call.node).exists():
+    while not (Path(os.environ["GATES"]) / call.node.name).exists():  # noqa: ASYNC110  # it comes from another process
         await asyncio.sleep(0.02)
-    return call.node
+    return call.node.name
 
 
 def main(folder: str, port: str) -> None:
