@@ -11,8 +11,8 @@ from contextlib import aclosing
 from contextvars import ContextVar
 from typing import Any, Final, NamedTuple
 
-from ..config import AgentMapConfig
 from ..agents.registry import Registry
+from ..config import AgentMapConfig
 from ..context import AgentMapContext
 from ..errors import (
     AnswerGone,

@@ -304,7 +304,7 @@ async def test_tags_are_few_and_short(tags: Any, tmp_path: Path) -> None:
         assert answer.json()["errors"][0]["pointer"].startswith("/tags")
 
 
-VERBS = (
+VERBS: tuple[tuple[str, str, Any], ...] = (
     *(("GET", path, None) for path in ("", "/events", "/stream", "/graph")),
     *(("POST", path, {}) for path in ("/cancel", "/resume", "/retry")),
     ("DELETE", "", None),
@@ -369,9 +369,8 @@ async def test_who_is_asked_sees_the_question_and_no_more(face: str, store: str,
                     assert answer.status_code == 404, verb
             other = {"action": "approve", "node": "Bob" if node == "Ada" else "Ada"}
             assert (await served.http.post(f"{path}/resume", json=other, headers=headers)).status_code == 409
-            assert (
-                await served.http.post(f"{path}/resume", json={"action": "cancel"}, headers=headers)
-            ).status_code == 403
+            ending = await served.http.post(f"{path}/resume", json={"action": "cancel"}, headers=headers)
+            assert ending.status_code == 403
             answer = await served.http.post(f"{path}/resume", json={"action": "approve"}, headers=headers)
             assert (answer.status_code, answer.json()["waiting"]) == (200, [])
             assert "hush" not in answer.text

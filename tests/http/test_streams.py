@@ -333,7 +333,7 @@ async def test_a_reader_loses_nothing_when_the_server_dies(tmp_path: Path) -> No
                 path = f"{made['links']['stream']}"
             while not any(e["event"] == "node_started" and e["data"]["node"] == f"S{number}" for e in seen):
                 last = seen[-1]["id"] if seen else 0
-                seen += [event for event in await _read(port, path, last, last + 1)]
+                seen += await _read(port, path, last, last + 1)
             await anyio.Path(tmp_path / f"S{number}").touch()
             if number == count:
                 seen += await _read(port, path, seen[-1]["id"], 10**9)
