@@ -23,9 +23,11 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from . import __version__
 from .errors import AgentMapError, ConfigError, WorkflowInvalid
+from .maintenance import add_store
 
 if TYPE_CHECKING:
     from .services.agentmap import AgentMapService
+    from .workflows.diagnostics import Diagnostic
 
 
 MOST_FILES: Final = 5
@@ -117,6 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     new.add_argument("--expires", metavar="TIME", help="how long it is valid, like 90d, 12h or 30m (for ever)")
     new.set_defaults(command=_new_key)
 
+    add_store(commands)
     version = commands.add_parser("version", help="print the version")
     version.set_defaults(command=_version)
     return parser
@@ -216,8 +219,12 @@ def _state(arguments: argparse.Namespace) -> dict[str, Any] | None:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    catalogue = _service(arguments).catalogue
-    found = catalogue.findings
+    from .workflows.paths import check_paths
+
+    service = _service(arguments)
+    catalogue = service.catalogue
+    further = [one for workflow in catalogue.workflows for one in check_paths(workflow, service.registry)]
+    found = sorted([*catalogue.findings, *further], key=_place)
     for diagnostic in found:
         print(json.dumps(diagnostic.to_dict(), ensure_ascii=False) if arguments.json else diagnostic)
     errors = sum(diagnostic.severity == "error" for diagnostic in found)
@@ -226,6 +233,10 @@ def _check(arguments: argparse.Namespace) -> int:
         workflows = f"{len(catalogue.workflows)} workflow{'s' * (len(catalogue.workflows) != 1)}"
         print(f"{workflows} in {files}: {errors} error{'s' * (errors != 1)}, {len(found) - errors} to note")
     return 1 if errors else 0
+
+
+def _place(diagnostic: Diagnostic) -> tuple[str, int]:
+    return diagnostic.file, diagnostic.row or 0
 
 
 def _draw(arguments: argparse.Namespace) -> int:

@@ -46,8 +46,8 @@ class AgentMapContext:
     functions: name -> routing function for `func:name` cells, `(state) -> name | list of names`.
     secrets: name -> value, or a function of the name. input_schemas: workflow -> pydantic model.
 
-    Raises TypeError for a factory that needs arguments, for a name given twice, and for an `authenticate` or
-    `authorize` that does not take these arguments.
+    Raises TypeError for a factory that needs arguments, for a name given twice, for an `authenticate` or
+    `authorize` that does not take these arguments, and for a routing function that is none or is async.
     """
 
     def __init__(
@@ -77,6 +77,8 @@ class AgentMapContext:
         self.public = frozenset((public,) if isinstance(public, str) else public)
         self.agents = dict(agents or {})
         self.functions = dict(functions or {})
+        for name, function in self.functions.items():
+            _check_function(name, function)
         self.secrets = secrets
         self.input_schemas = dict(input_schemas or {})
         self.on_error = on_error
@@ -169,6 +171,18 @@ def _check_arguments(name: str, function: Callable[..., Any] | None, wanted: str
         signature.bind(*range(count))
     except TypeError:
         raise TypeError(f"{name} is called with {wanted}, which {signature} does not take") from None
+
+
+def _check_function(name: str, function: Any) -> None:
+    if not callable(function):
+        raise TypeError(f"functions[{name!r}] is a {type(function).__name__}; give a function of the state")
+    call = getattr(type(function), "__call__", None)  # noqa: B004 - an object may be async by its class
+    kinds = (inspect.iscoroutinefunction, inspect.isasyncgenfunction, inspect.isgeneratorfunction)
+    if any(kind(thing) for kind in kinds for thing in (function, call)):
+        raise TypeError(
+            f"functions[{name!r}] is async or a generator; a routing function is called between two nodes and returns "
+            "node names at once. Have an agent fetch what it needs, and let the function read that from the state"
+        )
 
 
 def _providers(services: Mapping[str, Any], database: Any, cache: Any, label: str = "services") -> dict[str, Provider]:

@@ -16,6 +16,7 @@ LOGGERS: Final = (
     "agentmap_asgi.audit",
     "agentmap_asgi.execution",
     "agentmap_asgi.http",
+    "agentmap_asgi.stores",
 )
 _TRACE: Final = "Traceback (most recent call last):"
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from . import csv_load, http, imports, nodes
+from . import csv_load, http, imports, nodes, store
 
 README = Path(__file__).parent.parent / "README.md"
 START, END = "<!-- benchmark:start -->", "<!-- benchmark:end -->"
@@ -33,6 +33,7 @@ def rows() -> Iterator[dict[str, Any]]:
             "beside": "bare Starlette + pydantic endpoint",
             "ratio": ratio,
         }
+    yield from store.run()
     yield from imports.run()
 
 

@@ -34,7 +34,7 @@ def rows(count: int) -> Iterator[str]:
         flow, step = divmod(number, NODES)
         following = f"Step{step + 1}" if step < NODES - 1 and number < count - 1 else ""
         prompt = f'"Summarise {{topic}} for customer {number}, in two sentences and without names."'
-        options = '"{""temperature"": 0.2, ""max_tokens"": 400}"' if step % 4 == 0 else ""
+        options = '"{""on_error"": ""continue"", ""keywords"": ""short plain""}"' if step % 4 == 0 else ""
         agent, fields = ("echo" if step % 2 else "default"), f"field{step}|topic,field{step + 1}"
         yield f"Flow{flow},Step{step},{agent},{prompt},Step {step} of the flow,{fields},{following},,,{options},30s"
 

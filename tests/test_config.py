@@ -188,7 +188,13 @@ def test_a_wrong_variable_is_refused_by_name(variable: str, text: str, message: 
     assert message in caught.value.message
 
 
-SAMPLES: dict[str, Any] = {"storage_url": "memory://", "log_level": "INFO", "api_keys": ["a", "b"]}
+SAMPLES: dict[str, Any] = {
+    "durability": "exit",
+    "namespace": "ours",
+    "storage_url": "memory://",
+    "log_level": "INFO",
+    "api_keys": ["a", "b"],
+}
 
 
 def test_every_setting_stands_in_all_three_places(tmp_path: Path) -> None:

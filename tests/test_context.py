@@ -7,6 +7,7 @@ import logging
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from types import SimpleNamespace, TracebackType
 from typing import Any, Self
 
@@ -449,6 +450,27 @@ async def test_a_callable_object_makes_sessions() -> None:
         session = await node.resolve("database")
         assert session.entered == 1
     assert session.closed
+
+
+def test_routing_functions_are_plain_functions() -> None:
+    """An async one would give a coroutine in place of node names, so it is refused when the context is made."""
+
+    async def later(state: dict[str, Any]) -> str:
+        return "A"
+
+    class Later:
+        async def __call__(self, state: dict[str, Any]) -> str:
+            return "A"
+
+    def items(state: dict[str, Any]) -> Iterator[str]:
+        yield "A"
+
+    for function in (later, Later(), partial(later), items):
+        with pytest.raises(TypeError, match=r"functions\['pick'\] is async or a generator"):
+            AgentMapContext(functions={"pick": function})
+    with pytest.raises(TypeError, match=r"functions\['pick'\] is a str"):
+        AgentMapContext(functions={"pick": "A"})  # type: ignore[dict-item]
+    assert AgentMapContext(functions={"pick": lambda state: "A"}).functions
 
 
 def test_wrong_services_are_refused_at_construction() -> None:

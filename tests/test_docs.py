@@ -20,6 +20,7 @@ from typing import NamedTuple
 import pytest
 
 from agentmap_asgi.agents.builtin import BUILTINS
+from agentmap_asgi.agents.registry import ABSENT
 from agentmap_asgi.workflows.loader import read_workflows
 
 ROOT = Path(__file__).parent.parent
@@ -154,6 +155,12 @@ def test_every_built_in_agent_has_a_heading() -> None:
     page = (ROOT / "docs" / "agents.md").read_text(encoding="utf-8")
     headings = " ".join(re.findall(r"^### (.+)$", page, re.MULTILINE))
     assert [a.name for a in BUILTINS if f"`{a.name}`" not in headings] == []
+
+
+def test_absent_agents_are_named() -> None:
+    """`docs/agents.md` says which of AgentMap's agents are not built in."""
+    page = (ROOT / "docs" / "agents.md").read_text(encoding="utf-8")
+    assert [name for name in ABSENT.values() if f"`{name}`" not in page] == []
 
 
 def csv_blocks() -> Iterator[tuple[str, Block]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from agentmap_asgi import AgentMapService
 from agentmap_asgi.agents.builtin import BUILTINS
 from agentmap_asgi.workflows.loader import read_workflows
 
@@ -58,3 +59,11 @@ def test_a_page_names_what_the_example_needs(folder: Path) -> None:
 def test_the_served_workflows_are_spotless(file: Path) -> None:
     """Not one diagnostic, and only built-in agents."""
     assert read_workflows(file.read_bytes(), file.name, registry=BUILTINS).findings == ()
+
+
+def test_the_examples_say_what_they_take() -> None:
+    """Each field that a Prompt shows is asked for, so that the lines `make run` prints give texts without braces."""
+    service = AgentMapService(source=EXAMPLES / "workflows")
+    for workflow in service.catalogue.workflows:
+        schema = service.get_workflow_schema(workflow.name)
+        assert sorted(schema["required"]) == sorted(schema["properties"]), workflow.name

@@ -16,14 +16,14 @@ ROOT = PACKAGE.name
 
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
-    ("config", "context", "logs", "scopes"),
+    ("config", "context", "logs", "scopes", "stores.store"),
     ("workflows", "execution", "agents"),
     ("stores", "execution.executor", "execution.runtime"),
     ("engines", "services.audit", "services.inputs", "services.instruments", "services.metrics"),
-    ("services.agentmap", "services.migration"),
+    ("services.agentmap", "services.executions", "services.migration"),
     ("http", "ui"),
     ("app", "services.fastapi", "services.mounting"),
-    ("", "__main__", "testing"),
+    ("", "__main__", "maintenance", "testing"),
 )
 """Lowest first. A room stands for its modules; a module of its own line (`execution.executor`) goes before its room.
 
@@ -35,7 +35,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "fastapi": ("services.fastapi",),
     "uvicorn": ("__main__",),
     "pydantic": ("http",),
-    "sqlite3": ("stores.files", "stores.sqlite", "stores.upkeep"),
+    "sqlite3": ("stores.files", "stores.jobs", "stores.sqlite", "stores.upkeep", "stores.writer"),
     "httpx": ("testing",),
     "networkx": (),
     "prometheus_client": (),

@@ -26,7 +26,8 @@ from agentmap_asgi.errors import (
     UnknownWorkflow,
     WorkflowInvalid,
 )
-from agentmap_asgi.services.agentmap import AgentMapService, CallOptions, call_options
+from agentmap_asgi.services.agentmap import AgentMapService
+from agentmap_asgi.services.executions import CallOptions, call_options
 
 pytestmark = pytest.mark.anyio
 
@@ -185,7 +186,7 @@ async def test_what_cannot_be_started_is_refused_by_type(tmp_path: Path) -> None
     for name in ("../a::Flow", "", "a.csv", "/etc/passwd", "Flow\n"):
         with pytest.raises(UnknownWorkflow):
             await made.execute_workflow(name, {})
-    assert len(made.store) == 1
+    assert len(await made.list_executions()) == 1
     await made.aclose()
 
 
@@ -208,7 +209,7 @@ async def test_an_initial_state_is_a_json_object(state: Any, message: str, tmp_p
             await made.execute_workflow("Flow", state)
         assert message in caught.value.message
         assert all(error["pointer"].startswith("/initial_state") for error in caught.value.errors)
-        assert len(made.store) == 0
+        assert len(await made.list_executions()) == 0
 
 
 async def test_what_the_caller_gave_stays_the_callers(tmp_path: Path) -> None:
@@ -474,7 +475,7 @@ async def test_pre_may_refuse(tmp_path: Path) -> None:
         with pytest.raises(Overloaded, match="not now"):
             await made.execute_workflow("Flow", {"x": "refuse"})
         assert [line[0] for line in made.lines] == ["pre"]
-        assert len(made.store) == 0
+        assert len(await made.list_executions()) == 0
         (document,) = await made.batch_execute_workflows([{"graph_name": "Flow", "initial_state": {"x": "refuse"}}])
         assert document["status"] == "refused"
 

@@ -54,6 +54,21 @@ def input_reads(node: Node) -> tuple[str, ...]:
     return node.outputs
 
 
+def check_input(node: Node) -> Iterator[Finding]:
+    if not node.outputs:
+        message = f"The input node {node.name!r} asks for nothing"
+        yield Finding("AM-A005", "warning", message, "Name the field it asks for in Output_Field.", "Output_Field")
+
+
+def prompt_mentions(node: Node) -> tuple[str, ...]:
+    """State fields in a Prompt that is rendered with the whole state."""
+    if "{" not in node.prompt:
+        return ()
+    own = {entry.parameter or entry.source for entry in node.inputs}
+    names = Template(node.prompt).names
+    return tuple(name for name in names if name not in own and name.partition(".")[0] not in own)
+
+
 def summary(node: Node, site: Site) -> Step:
     bindings = bind(node.inputs)
     line = Template(str(node.options.get("format", "{key}: {value}")))

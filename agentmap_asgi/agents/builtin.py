@@ -13,12 +13,16 @@ BUILTINS: Final = Registry(
             name="default",
             summary="Renders Prompt; without one passes its inputs on.",
             compile=basic.default,
+            mentions=basic.prompt_mentions,
+            options=frozenset(),
             idempotent=True,
         ),
         Agent(
             name="echo",
             summary="Passes its input on (several as an object), or renders a Prompt that has {fields}.",
             compile=basic.echo,
+            mentions=basic.prompt_mentions,
+            options=frozenset(),
             idempotent=True,
         ),
         Agent(
@@ -26,6 +30,8 @@ BUILTINS: Final = Registry(
             summary="Takes the value that the caller put under its Output_Field.",
             compile=basic.taken_input,
             reads=basic.input_reads,
+            check=basic.check_input,
+            options=frozenset(),
             idempotent=True,
         ),
         Agent(
@@ -33,6 +39,8 @@ BUILTINS: Final = Registry(
             summary="Renders Prompt (or passes its inputs on) and marks success.",
             compile=basic.success,
             rich=True,
+            mentions=basic.prompt_mentions,
+            options=frozenset(),
             idempotent=True,
         ),
         Agent(
@@ -40,6 +48,8 @@ BUILTINS: Final = Registry(
             summary="Renders Prompt (or passes its inputs on) and marks failure.",
             compile=basic.failure,
             rich=True,
+            mentions=basic.prompt_mentions,
+            options=frozenset(),
             idempotent=True,
         ),
         Agent(
@@ -47,12 +57,14 @@ BUILTINS: Final = Registry(
             summary="Joins its inputs into one text, `key: value` by blank lines.",
             compile=basic.summary,
             check=basic.check_summary,
+            options=frozenset({"format", "separator", "include_keys"}),
             idempotent=True,
         ),
         Agent(
             name="aggregator",
             summary="Joins its inputs into one object; missing ones are null.",
             compile=basic.aggregator,
+            options=frozenset(),
             idempotent=True,
         ),
         Agent(
@@ -64,6 +76,7 @@ BUILTINS: Final = Registry(
             reads=routing.branching_reads,
             samples=routing.condition_samples,
             rich=True,
+            options=frozenset({"when", "success_field", "success_values", "failure_values", "default_result"}),
             idempotent=True,
         ),
         Agent(
@@ -75,6 +88,7 @@ BUILTINS: Final = Registry(
             reads=routing.switch_reads,
             samples=routing.switch_samples,
             rich=True,
+            options=frozenset({"field", "cases", "default"}),
             idempotent=True,
         ),
         Agent(
@@ -83,7 +97,9 @@ BUILTINS: Final = Registry(
             compile=routing.orchestrator,
             check=routing.check_orchestrator,
             targets=routing.orchestrator_targets,
+            wide=True,
             rich=True,
+            options=frozenset({"nodes", "nodeType", "node_type", "default_target"}),
             idempotent=True,
         ),
         Agent(
@@ -93,6 +109,7 @@ BUILTINS: Final = Registry(
             check=routing.check_graph,
             rich=True,
             sub_workflow=True,
+            options=frozenset({"workflow", "workflow_field"}),
             idempotent=True,
         ),
     ]

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import copy
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol, TypeVar, overload
+from typing import Any, Final, Literal, NamedTuple, Protocol, TypeVar, overload
 
 from ..errors import ConfigError, nearest
 from ..execution.fields import Position
@@ -114,6 +114,12 @@ class Agent:
     """Values of state fields that lead somewhere, to show what a caller may give."""
     targets: Callable[[Node, Mapping[str, Node]], tuple[str, ...]] | None = None
     """(node, all nodes of the workflow) -> names of the nodes it may route to by itself."""
+    wide: bool = False
+    """These may be (almost) all nodes, whatever the row says."""
+    options: frozenset[str] | None = None
+    """The options it takes; None when that is not known, as with the host's own."""
+    mentions: Callable[[Node], Iterable[str]] | None = None
+    """State fields that it uses if they are there, like those in its Prompt."""
     check: Callable[[Node], Iterable[Finding]] | None = None
     """What is wrong with a row's options."""
 
@@ -131,6 +137,15 @@ def fold(name: str) -> str:
     """The form in which agent names are compared: `EchoAgent`, `echo_agent` and `ECHO` are one."""
     plain = "".join(c for c in name.casefold() if c.isalnum())
     return plain.removesuffix("agent") or plain
+
+
+_ELSEWHERE: Final = (
+    *("llm", "openai", "gpt", "chatgpt", "anthropic", "claude", "google", "gemini", "tool_agent", "human", "suspend"),
+    *("http", "csv_reader", "csv_writer", "json_reader", "json_writer", "file_reader", "file_writer"),
+    *("vector_reader", "vector_writer", "blob_reader", "blob_writer"),
+)
+ABSENT: Final = {fold(name): name for name in _ELSEWHERE}
+"""Agent types that AgentMap's files may name and that are not built in here, by their folded names."""
 
 
 class Registry:

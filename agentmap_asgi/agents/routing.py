@@ -13,7 +13,8 @@ from ..execution.fields import MISSING, Position, bind, finder, gather
 from ..execution.values import text_of
 from ..workflows.diagnostics import Finding
 from ..workflows.model import Node
-from .registry import Outcome, Site, Step
+from ..workflows.text import normalised
+from .registry import Outcome, Site, Step, fold
 
 YES: Final = ("true", "yes", "success", "succeed", "1", "t", "y")
 NO: Final = ("false", "no", "failure", "fail", "0", "f", "n")
@@ -23,7 +24,7 @@ def branching(node: Node, site: Site) -> Step:
     find = finder(bind(node.inputs), state=True)
     when = node.options.get("when")
     if when:
-        test = Condition(str(when)).compile(find)
+        test = condition(str(when)).compile(find)
 
         def decide(values: dict[str, Any], position: Position) -> Outcome:
             answer = test(values, position)
@@ -68,6 +69,17 @@ def check_branching(node: Node) -> Iterator[Finding]:
         )
 
 
+def condition(text: str) -> Condition:
+    """A condition as people and spreadsheets write it: typographic quotes and dashes are mended where that helps."""
+    try:
+        return Condition(text)
+    except ConditionError:
+        plain = normalised(text)
+        if plain == text.strip():
+            raise
+        return Condition(plain)
+
+
 def _words(option: Any, otherwise: tuple[str, ...]) -> frozenset[str]:
     if option is None:
         return frozenset(otherwise)
@@ -81,7 +93,7 @@ def switch(node: Node, site: Site) -> Step:
     otherwise = node.options.get("default")
     no_match = Outcome(None, False) if otherwise is None else Outcome(otherwise, goto=str(otherwise))
     if isinstance(cases, list):
-        tests = [(Condition(str(case["when"])).compile(find), Outcome(case["to"], goto=case["to"])) for case in cases]
+        tests = [(condition(str(case["when"])).compile(find), Outcome(case["to"], goto=case["to"])) for case in cases]
 
         def first(values: dict[str, Any], position: Position) -> Outcome:
             for test, chosen in tests:
@@ -129,16 +141,20 @@ def check_switch(node: Node) -> Iterator[Finding]:
     if not isinstance(cases, dict | list) or not cases:
         yield Finding("AM-A004", "error", f"The switch {node.name!r} has no cases", remedy, "Context")
         return
+    otherwise = node.options.get("default")
+    if otherwise is not None and (not isinstance(otherwise, str) or not otherwise):
+        message = f"The default of the switch {node.name!r} is {otherwise!r}, which is no node name"
+        yield Finding("AM-A004", "error", message, remedy, "Context", text_of(otherwise))
     if isinstance(cases, dict):
         if not node.options.get("field") and not node.inputs:
             yield Finding("AM-A004", "error", f"The switch {node.name!r} has no field to look at", remedy, "Context")
         for key, target in cases.items():
-            if not isinstance(target, str):
+            if not isinstance(target, str) or not target:
                 message = f"The case {key!r} leads to {target!r}, which is no node name"
                 yield Finding("AM-A004", "error", message, remedy, "Context", key)
         return
     for case in cases:
-        if not isinstance(case, dict) or not isinstance(case.get("to"), str) or "when" not in case:
+        if not isinstance(case, dict) or not isinstance(case.get("to"), str) or not case["to"] or "when" not in case:
             yield Finding(
                 "AM-A004",
                 "error",
@@ -187,9 +203,8 @@ def orchestrator_targets(node: Node, nodes: Mapping[str, Node]) -> tuple[str, ..
         parts = named if isinstance(named, list) else str(named).replace(",", "|").split("|")
         found = [str(part).strip() for part in parts]
     elif kind:
-        found = [
-            name for name, other in nodes.items() if other.agent_type == str(kind).casefold() and other is not node
-        ]
+        wanted = fold(str(kind))
+        found = [name for name, other in nodes.items() if fold(other.agent_type) == wanted and other is not node]
     else:
         found = [name for name, other in nodes.items() if other is not node]
     otherwise = node.options.get("default_target")
@@ -232,7 +247,7 @@ def _conditions(node: Node) -> list[Condition]:
     found = []
     for text in written:
         with suppress(ConditionError):
-            found.append(Condition(str(text)))
+            found.append(condition(str(text)))
     return found if written != [None] else []
 
 
@@ -263,9 +278,9 @@ def switch_samples(node: Node) -> dict[str, Any]:
 
 def _check_condition(text: str) -> Iterator[Finding]:
     try:
-        Condition(text)
+        condition(text)
     except ConditionError as exc:
-        hint = "Use names, literals, == != < <= > >= in not in and or not, and parentheses."
+        hint = exc.hint or "Use names, literals, == != < <= > >= in not in and or not, and parentheses."
         yield Finding("AM-X001", "error", f"The condition {text!r} is not understood: {exc}", hint, "Context", text)
 
 

@@ -34,10 +34,11 @@ _COMPARISONS: Final = frozenset({"==", "!=", "<", "<=", ">", ">=", "in"})
 
 
 class ConditionError(ValueError):
-    """A condition does not follow the grammar; `offset` is the 0-based character."""
+    """A condition does not follow the grammar; `offset` is the 0-based character, `hint` what to write instead."""
 
-    def __init__(self, message: str, offset: int) -> None:
+    def __init__(self, message: str, offset: int, hint: str = "") -> None:
         self.offset = offset
+        self.hint = hint
         super().__init__(f"{message} at character {offset + 1}")
 
 
@@ -76,8 +77,7 @@ class _Parser:
             match = _TOKEN.match(text, position)
             if match is None:
                 start = position + len(text[position:]) - len(text[position:].lstrip())
-                hint = "; write == to compare" if text[start] == "=" else ""
-                raise ConditionError(f"Unexpected {text[start]!r}{hint}", start)
+                raise ConditionError(f"Unexpected {text[start]!r}", start, _hint(text[start:]))
             kind = str(match.lastgroup)
             self._tokens.append((kind, match[kind], match.start(kind)))
             position = match.end()
@@ -107,13 +107,21 @@ class _Parser:
         if self._accept(text) is None:
             kind, found, offset = self._peek()
             raise ConditionError(
-                f"Expected {text!r} " + ("before the end" if kind == "end" else f"instead of {found!r}"), offset
+                f"Expected {text!r} " + ("before the end" if kind == "end" else f"instead of {found!r}"),
+                offset,
+                "A list is written in brackets: region in ['EU', 'CH']." if found == "," else "",
             )
 
     def expect_end(self) -> None:
         kind, text, offset = self._peek()
         if kind != "end":
-            raise ConditionError(f"Unexpected {text!r}", offset)
+            before = self._tokens[self._at - 1][0] if self._at else ""
+            hint = "" if kind in ("number", "text") else _hint(text)
+            if text in _COMPARISONS:
+                hint = _JOINED
+            elif kind == before == "name":
+                hint = hint or _NEXT_TO_A_NAME
+            raise ConditionError(f"Unexpected {text!r}", offset, hint)
 
     def condition(self) -> _Build:
         self._depth += 1
@@ -181,8 +189,39 @@ class _Parser:
             return _listed(items)
         self._at -= 1
         raise ConditionError(
-            "Expected a name or a value " + ("before the end" if kind == "end" else f"instead of {text!r}"), offset
+            "Expected a name or a value " + ("before the end" if kind == "end" else f"instead of {text!r}"),
+            offset,
+            _hint(text),
         )
+
+
+_RENAMED = "give the field another name in Input_Fields, like {}, and use that one."
+_COMPUTED: Final = "There is no arithmetic: have a node before compute the value."
+_NEXT_TO_A_NAME: Final = f"A name has no spaces: {_RENAMED.format('Order ID:order_id')}"
+_JOINED: Final = "Join comparisons by and: low < x and x < high."
+_HINTS: Final = (
+    (r"=>", "Write >= for at least."),
+    (r">", "Write != for not equal."),
+    (r"=", "Write == to compare."),
+    (r"!", "Write not, or != for not equal."),
+    (r"&|(?i:and\b)", "Write and, in small letters."),
+    (r"\||(?i:or\b)", "Write or, in small letters."),
+    (r"(?i:not\b)", "Write not, in small letters."),
+    (r"(?i:in\b)", "Write in, in small letters."),
+    (r"is\b", "Write == null, or == and the value."),
+    (r"-", f"{_COMPUTED} A name may hold - but not begin with it."),
+    (r"[+*/%^]", _COMPUTED),
+    (r"\d", f"A name begins with a letter or _: {_RENAMED.format('2nd:second')}"),
+    (r"\[", "Write l.0 for the first item of l."),
+    (r"\(", "There are no functions: have a node before compute the value."),
+    (r"[{}$]", "Write the field's name alone, without braces or other signs."),
+    (r"['\"]", "A text stands between two quotes of one kind; a quote inside it is written \\' or \\\"."),
+)
+"""What to write instead of something that is not in the grammar, by how it begins."""
+
+
+def _hint(rest: str) -> str:
+    return next((hint for begin, hint in _HINTS if re.match(begin, rest)), "")
 
 
 def _number(text: str) -> int | float:

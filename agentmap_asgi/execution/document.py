@@ -59,7 +59,7 @@ def document(run: Shown, *, shown: str | None = None) -> dict[str, Any]:
     still = ended or status == "suspended"
     started = stamp(run.started_ns + offset) if status != "queued" else None
     facts = run.facts
-    found = {
+    found: dict[str, Any] = {
         "success": None if not ended else status == "completed",
         "status": status,
         "execution_id": run.id,

@@ -8,10 +8,9 @@ import logging
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import Context
-from typing import Any, Final, NamedTuple, Protocol, TypeVar
+from typing import Any, Final, TypeVar
 
-from ..config import AgentMapConfig
-from ..context import AgentMapContext
+from ..agents.registry import Step
 from ..errors import (
     AgentFailed,
     BranchLimit,
@@ -26,16 +25,16 @@ from ..errors import (
     StepLimit,
 )
 from ..scopes import RunScope
-from ..stores.store import Row, Store
+from ..stores.store import Row
 from ..workflows.model import FunctionRoute, Workflow
 from ..workflows.pinned import pinned
 from .call import NodeCall
 from .failures import as_failure
+from .host import NO_FACTS, Facts, Host
 from .ledger import Ledger, Written
 from .performing import PAUSE_AFTER, Performing
-from .plan import Plan, PlanNode, Step, Targets
+from .plan import Plan, PlanNode, Targets
 from .records import BEGAN, ENDED, FINISHED, RAN, RECOVERED, RESUMED, STARTED, SUSPENDED, Finish, Record
-from .threads import Threads
 from .values import copied, masked, weight
 from .waits import Answer, Suspend, Wait, wait_of
 from .walker import Token
@@ -52,61 +51,15 @@ Visit = tuple[int, int]
 T = TypeVar("T")
 
 
-class Facts(NamedTuple):
-    """What is known of an execution beside its run."""
-
-    owner: str | None = None
-    tags: tuple[str, ...] = ()
-    retry_of: str | None = None
-    key: str | None = None
-    key_body: str | None = None
-
-
-NO_FACTS: Final = Facts()
-
-
-class Host(Protocol):
-    """What a run needs of the process around it."""
-
-    config: AgentMapConfig
-    context: AgentMapContext
-    loop: asyncio.AbstractEventLoop
-    threads: Threads
-    store: Store
-    runner_id: str | None
-    waits_for_commits: bool
-    """Each step is kept before the next one begins (`durability="sync"`, in a durable store)."""
-    writes_steps: bool
-    """Steps are kept as they are made, not only at a suspension and at the end."""
-
-    def watch(self) -> None:
-        """An async agent starts: watch that it does not block the loop."""
-
-    def unwatch(self) -> None: ...
-    def leaked(self, task: asyncio.Task[Any], run: Run) -> None:
-        """A task that did not end when it was cancelled."""
-
-    def ended(self, run: Run) -> None:
-        """The run's slot is free: it has ended, or is suspended."""
-
-    def settled(self, run: Run) -> None:
-        """What the run says now is kept, and everything it opened is closed."""
-
-    async def pinned_plan(
-        self, caller: Workflow, reference: str, entries: list[Any], plan_for: Callable[[Workflow, str], Plan]
-    ) -> Plan:
-        """The plan of a sub-workflow in the version that its entries began with."""
-
-
 class Run(Performing):
     """One execution (or one sub-workflow of it) on its way through a plan."""
 
     __slots__ = ("__weakref__", "_answered", "_deadline", "_open_ends", "_secrets", "_size", "_timer", "_waiters",
-                 "_waiting", "_walker", "_weighed", "_weight", "attempt", "begun", "busy", "children", "context",
-                 "counted", "created_ns", "depth", "ended_ns", "error", "facts", "failures", "fence", "host", "id",
+                 "_waiting", "_walker", "_weighed", "_weight", "attempt", "attempts", "begun", "busy", "children",
+                 "context", "counted", "created_ns", "depth", "ended_ns", "facts", "failures", "fence", "host", "id",
                  "initial", "items", "kept", "ledger", "lost", "on_end", "open", "owners", "parent", "parent_id",
                  "parent_token", "path", "plan", "plan_for", "queued", "ready", "records", "restored", "result", "root",
-                 "scope", "sequence", "settled", "started_ns", "status", "steps", "tasks", "threads_left",
+                 "scope", "settled", "started_ns", "status", "tasks", "threads_left",
                  "wall_offset", "watchers")  # fmt: skip
 
     def __init__(
@@ -180,6 +133,8 @@ class Run(Performing):
         """Branches whose nodes are being performed."""
         self.begun: set[Visit] = set()
         """Runs of nodes that began before this run was restored, or before they waited, and have not finished."""
+        self.attempts: dict[Visit, int] = {}
+        """The next attempt of nodes that were being tried before this run was restored."""
         self.items: dict[Visit, dict[int, tuple[Any, Any]]] = {}
         """Items of a Map_Over that were done before this run was restored: (value, error) by index."""
         self.children: dict[str, Run] = {}
@@ -240,6 +195,21 @@ class Run(Performing):
     def current(self) -> list[str]:
         """The nodes that are being performed."""
         return [self.plan.nodes[token.at].name for token in self.busy]
+
+    def sub_run(self, plan: Plan, id: str, values: dict[str, Any], token: Token, step: str) -> Run:
+        """A sub-workflow, not begun, of the node that the token stands on."""
+        return Run(
+            self.host,
+            plan,
+            id,
+            values,
+            scope=self.scope,
+            context=self.context,
+            plan_for=self.plan_for,
+            parent=self,
+            parent_token=token,
+            step=step,
+        )
 
     # What a store is given.
 
@@ -369,9 +339,7 @@ class Run(Performing):
             self._waiters.clear()
             self.status = "interrupted"
             self.ended_ns = self.host.context.clock.monotonic_ns()
-            self.records.append(
-                (self.sequence, ENDED, 0, 0, self.started_ns, self.ended_ns, (self.status, self.error))
-            )
+            self.records.append((self.sequence, ENDED, 0, 0, self.started_ns, self.ended_ns, (self.status, self.error)))
             self.sequence += 1
             self.settled = True
             if not self.host.store.durable:
@@ -569,8 +537,15 @@ class Run(Performing):
         token.note_error(node.name, error["message"])
         sequence = self.sequence
         self.records.append(
-            (sequence, kind, token.at, token.visit, began, ended,
-             Finish({}, False, targets or (), attempt, error, targets is None))
+            (
+                sequence,
+                kind,
+                token.at,
+                token.visit,
+                began,
+                ended,
+                Finish({}, False, targets or (), attempt, error, targets is None),
+            )
         )
         self.sequence = sequence + (2 if kind == RAN else 1)
         if targets is None:

@@ -11,7 +11,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from ..errors import StoreUnavailable
 from ..stores.store import Entry, Store
@@ -19,11 +19,10 @@ from ..workflows.pinned import pinned
 from .document import document
 from .records import texts
 
-if TYPE_CHECKING:
-    from .executor import Run
-
 logger = logging.getLogger("agentmap_asgi.execution")
 
+Run = Any
+"""An `executor.Run`, which imports this module."""
 AGAIN: Final = (0.05, 0.2, 1.0, 2.0, 5.0)
 """Seconds before a write is made again; the last counts from then on."""
 
@@ -107,7 +106,7 @@ class Written:
 class Ledger:
     """The writes of one execution. `lost` is called when another runner has it."""
 
-    __slots__ = ("_flying", "_lost", "_loop", "_root", "_store", "_tries", "_waiters", "tree")
+    __slots__ = ("_flying", "_loop", "_lost", "_root", "_store", "_tries", "_waiters", "tree")
 
     def __init__(self, root: Run, store: Store, loop: asyncio.AbstractEventLoop, lost: Callable[[], None]) -> None:
         self._root = root

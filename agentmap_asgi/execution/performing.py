@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -35,8 +35,15 @@ from .waits import Answer, Suspend, Wait, outcome
 from .walker import Token
 
 if TYPE_CHECKING:
-    from .executor import Run
+    from ..scopes import RunScope
+    from ..workflows.model import Workflow
+    from .host import Host
+    from .ledger import Ledger
+    from .plan import Plan
+    from .records import Record
 
+Run = Any
+"""An `executor.Run`, which imports this module."""
 logger = logging.getLogger("agentmap_asgi.execution")
 
 ONCE: Final = Retry()
@@ -61,7 +68,61 @@ def _running() -> bool:
 class Performing:
     """The part of a Run that awaits. `executor` has the rest."""
 
-    __slots__ = ()
+    __slots__ = ("error", "sequence", "steps")
+
+    if TYPE_CHECKING:  # what `executor.Run` has
+        host: Host
+        plan: Plan
+        id: str
+        path: str
+        depth: int
+        root: Run
+        parent: Run | None
+        scope: RunScope
+        context: Mapping[str, Any]
+        plan_for: Callable[[Workflow, str], Plan]
+        ledger: Ledger | None
+        records: list[Record]
+        sequence: int
+        steps: int
+        error: dict[str, Any] | None
+        busy: list[Token]
+        begun: set[tuple[int, int]]
+        attempts: dict[tuple[int, int], int]
+        items: dict[tuple[int, int], dict[int, tuple[Any, Any]]]
+        children: dict[str, Run]
+        tasks: set[asyncio.Task[Any]]
+        watchers: set[Callable[[], None]]
+
+        @property
+        def finished(self) -> bool: ...
+        def _stop(self, failure: Cancelled) -> None: ...
+        def _finish(self, status: str) -> None: ...
+        def _pump(self, ready: list[Token], perform: list[Token]) -> None: ...
+        def secret(self, name: str) -> str: ...
+        def progress(self, node: str, visit: int, share: float, message: str) -> None: ...
+        def sub_run(self, plan: Plan, id: str, values: dict[str, Any], token: Token, step: str) -> Run: ...
+        def told(self) -> None: ...
+        def out_of_steps(self) -> None: ...
+        def masked(self, value: T) -> T: ...
+        def weigh(self, value: Any, values: dict[str, Any]) -> None: ...
+        def error_of(self, failure: NodeFailure, node: PlanNode | None, attempt: int) -> dict[str, Any]: ...
+        def answer_of(self, token: Token) -> tuple[Wait, Answer] | None: ...
+        def suspended(self, token: Token, node: PlanNode, suspend: Suspend) -> list[Token]: ...
+        def complete(self, token: Token, targets: tuple[int, ...]) -> list[Token]: ...
+        def targets(
+            self, token: Token, node: PlanNode, flag: bool, goto: int | None, delta: dict[str, Any]
+        ) -> tuple[int, ...]: ...
+        def failed(
+            self,
+            token: Token,
+            node: PlanNode,
+            exc: BaseException,
+            began: int,
+            ended: int,
+            attempt: int,
+            kind: int,
+        ) -> list[Token]: ...
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = self.host.loop.create_task(work, context=Context())
@@ -71,10 +132,10 @@ class Performing:
     def _driven(self, task: asyncio.Task[Any]) -> None:
         self.tasks.discard(task)
         if task.cancelled():
-            if self.ledger is None or self.finished:
-                self._stop(Cancelled())
-            else:
+            if self.host.loop_ends:
                 self.root.leave("The event loop stops")
+            else:
+                self._stop(Cancelled())
         elif task.exception() is not None and not self.finished:
             logger.error("%s: a branch ended with an unexpected error", self.id, exc_info=task.exception())
             self.error = self.error_of(AgentFailed("An internal error ended a branch"), None, 1)
@@ -189,7 +250,7 @@ class Performing:
         """Attempts until one succeeds and can be read, or the row's Retry is used up: (what was read, attempt)."""
         retry = node.node.retry or ONCE
         delay = retry.delay
-        attempt = 1
+        attempt = 1 if item is not None else self.attempts.pop((token.at, token.visit), 1)
         while True:
             try:
                 result = await self._attempt(token, node, values, attempt, item)
@@ -201,7 +262,9 @@ class Performing:
                     raise
                 failure = as_failure(exc)
                 kind = "timeout" if isinstance(failure, NodeTimeout) else "error"
-                again = not isinstance(failure, LimitReached | Interrupted) and (kind in retry.on or failure.code in retry.on)
+                again = not isinstance(failure, LimitReached | Interrupted) and (
+                    kind in retry.on or failure.code in retry.on
+                )
                 if isinstance(failure, NodeTimeout) and node.agent.mode == "thread":
                     again = again and node.may_run_again
                 if attempt >= retry.attempts or not again:
@@ -248,7 +311,7 @@ class Performing:
         if node.compiled is not None:
             return node.compiled(values, token)
         if agent.sub_workflow:
-            return await self._sub_workflow(token, node, values, item)
+            return await self._sub_workflow(token, node, values, attempt, item)
         call = NodeCall(self, node, token, values, attempt, item)
         run = agent.run
         assert run is not None  # noqa: S101  # an agent is compiled, runs, or is a sub-workflow
@@ -290,24 +353,28 @@ class Performing:
         """What to do when a thread that was given up returns: only then what it uses can be closed."""
         root = self.root
 
-        async def close() -> None:
-            if scope is not None:
-                await scope.aclose(failure)
+        async def close(services: list[Any]) -> None:
+            for opened in services:
+                await opened.aclose(failure)
+
+        def returned() -> None:
+            services: list[Any] = [] if scope is None else [scope]
             if root.threads_left < 0:  # the run has ended, and left its services to the last thread
                 root.threads_left += 1
                 if not root.threads_left:
-                    await root.scope.aclose(failure)
+                    services.append(root.scope)
             else:
                 root.threads_left -= 1
-
-        def returned() -> None:
-            task = self.host.loop.create_task(close(), context=Context())
-            self.host.threads.closing.add(task)
-            task.add_done_callback(self.host.threads.closing.discard)
+            if services:
+                task = self.host.loop.create_task(close(services), context=Context())
+                self.host.threads.closing.add(task)
+                task.add_done_callback(self.host.threads.closing.discard)
 
         return returned
 
-    async def _sub_workflow(self, token: Token, node: PlanNode, values: dict[str, Any], item: int | None) -> Outcome:
+    async def _sub_workflow(
+        self, token: Token, node: PlanNode, values: dict[str, Any], attempt: int, item: int | None
+    ) -> Outcome:
         reference = node.node.options.get("workflow")
         if not reference:
             reference = getter(str(node.node.options.get("workflow_field")))(values, token)
@@ -315,10 +382,11 @@ class Performing:
             raise SubworkflowFailed("The state does not say which workflow to run")
         if self.depth + 1 > self.host.config.max_depth:
             raise DepthLimit(f"Sub-workflows are nested deeper than {self.host.config.max_depth}")
-        step = f"{node.name}#{token.visit}" + ("" if item is None else f"/{item}")
+        name = f"{node.name}#{token.visit}" + ("" if item is None else f"/{item}")
+        step = name if attempt == 1 else f"{name}@{attempt}"
         child = self.children.get(step)
         if child is None:
-            child = await self._child(token, node, values, reference, step)
+            child = await self._child(token, node, values, reference, name, step)
         try:
             await child.wait()
         except asyncio.CancelledError:
@@ -348,7 +416,7 @@ class Performing:
         return Outcome(picked if len(picked) > 1 else picked[node.outputs[0]], flag)
 
     async def _child(
-        self, token: Token, node: PlanNode, values: dict[str, Any], reference: str, step: str
+        self, token: Token, node: PlanNode, values: dict[str, Any], reference: str, name: str, step: str
     ) -> Run:
         """The sub-workflow of a node, begun, or going on from where a restored execution left it."""
         inputs = gather(node.bindings, values, token) if node.node.inputs else dict(values)
@@ -361,10 +429,7 @@ class Performing:
                 plan = self.plan_for(self.plan.workflow, reference)
             except RequestRefused as exc:
                 raise SubworkflowFailed(exc.message) from None
-        child = self.__class__(
-            self.host, plan, f"{self.id}/{step}", inputs, scope=self.scope, context=self.context,
-            plan_for=self.plan_for, parent=self, parent_token=token, step=step,
-        )  # fmt: skip
+        child = self.sub_run(plan, f"{self.id}/{name}", inputs, token, step)
         self.children[step] = child
         if self.ledger is not None:
             self.ledger.tree.append(child)
@@ -430,5 +495,3 @@ class Performing:
                 await asyncio.wait(left, timeout=self.host.config.cancel_grace)
             self.tasks.difference_update(tasks)
         return [result for result in results if result is not MISSING]
-
-

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -13,6 +14,8 @@ from .order import Order
 from .templates import Renderer, Template
 from .values import copied
 from .walker import Walker
+
+logger = logging.getLogger("agentmap_asgi")
 
 END: Final = -1
 """No successor."""
@@ -26,8 +29,8 @@ class PlanNode:
     """One node, ready to run."""
 
     __slots__ = ("agent", "asks", "bindings", "child_fields", "choices", "collect", "compiled", "continues", "error",
-                 "failure", "index", "ko", "may_run_again", "name", "node", "ok", "output", "outputs", "plain", "prompt", "step",
-                 "success", "trusted")  # fmt: skip
+                 "failure", "index", "ko", "may_run_again", "name", "node", "ok", "output", "outputs", "plain",
+                 "prompt", "step", "success", "trusted")  # fmt: skip
 
     index: int
     name: str
@@ -106,14 +109,14 @@ class PlanNode:
             return {} if value is None else {self.outputs[0]: value}  # null stores nothing
         if value.__class__ is not dict:
             return dict.fromkeys(self.outputs) | {self.outputs[0]: value}
-        if self.collect == "error":
+        if self.collect != "ignore":
             missing = [name for name in self.outputs if name not in value]
             extra = [name for name in value if name not in self.outputs]
             if missing or extra:
-                raise ResultInvalid(
-                    f"The result has {'no ' + ', '.join(missing) if missing else 'also ' + ', '.join(extra)}, and "
-                    "output_validation is error"
-                )
+                differs = f"The result has {'no ' + ', '.join(missing) if missing else 'also ' + ', '.join(extra)}"
+                if self.collect == "error":
+                    raise ResultInvalid(f"{differs}, and output_validation is error")
+                logger.warning("The node %s of %s: %s", self.name, self.node.graph, differs)
         delta = {name: value.get(name) for name in self.outputs}
         for name, field in value.items():
             if name in SPECIAL:

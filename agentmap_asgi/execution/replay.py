@@ -1,14 +1,15 @@
 """Bringing a run back from its entries: the walk is walked again, with the results that the nodes had.
 
 Nothing is run. The walker is deterministic, so a run that is brought back stands where it stood, whichever order its
-nodes had finished in. Entries come from a file that anybody may have changed: what does not fit raises StoreUnavailable.
+nodes had finished in. Entries come from a file that anybody may have changed: what does not fit raises
+StoreUnavailable.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import NodeFailure, StoreUnavailable
 from ..stores.store import Entry
@@ -30,8 +31,8 @@ from .values import copied
 from .waits import Answer
 from .walker import Token
 
-if TYPE_CHECKING:
-    from .executor import Run
+Run = Any
+"""An `executor.Run`, which imports this module."""
 
 
 def replayed(run: Run, entries: Iterable[Entry], *, recovered: bool = False) -> None:
@@ -95,6 +96,7 @@ class _Replay:
             self._begin(key)
         elif kind == RETRIED:
             kept = tuple(data)
+            run.attempts[key] = data[0] + 1
         elif kind == ITEM:
             index, value, error = kept = tuple(data)
             run.items.setdefault(key, {})[index] = (value, error)
@@ -133,6 +135,7 @@ class _Replay:
             self._count()
         self.begun.discard(key)
         run.items.pop(key, None)
+        run.attempts.pop(key, None)
         targets = tuple(run.plan.index[name] for name in names)
         token.flag = flag
         if error is None:

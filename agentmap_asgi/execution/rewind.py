@@ -76,9 +76,9 @@ def _children(entries: list[Entry], dropped: set[str], below: frozenset[str], fa
     """Entries of sub-workflows: a failed one is taken up where it failed, one that is run again as a whole is left."""
     paths: dict[str, list[tuple[int, list[Any]]]] = {}
     for entry in entries:
-        step = entry.path.split("/", 1)[0]
-        again = step in dropped or any(entry.path == one or entry.path.startswith(f"{one}/") for one in dropped)
-        if entry.path and (failed or not (again or step.rsplit("#", 1)[0] in below)):
+        again = any(entry.path == one or entry.path.startswith((f"{one}/", f"{one}@")) for one in dropped)
+        again = again or any(entry.path.startswith(f"{name}#") for name in below)
+        if entry.path and (failed or not again):
             paths.setdefault(entry.path, []).append((entry.sequence, json.loads(entry.text)))
     kept = []
     for path, own in paths.items():
@@ -136,5 +136,3 @@ def _same_ways(plan: Plan, own: list[tuple[int, list[Any]]]) -> None:
                 number = plan.index.get(target)
                 if number is None or number not in plan.edges[plan.index[node]]:
                     raise ExecutionConflict(f"In the latest definition {node!r} does not lead to {target!r} any more")
-
-

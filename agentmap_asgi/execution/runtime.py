@@ -24,7 +24,8 @@ from ..stores.store import Entry, Row, Runner, Store
 from ..workflows.model import Workflow
 from ..workflows.pinned import unpinned
 from .document import stored_document
-from .executor import Facts, Run
+from .executor import Run
+from .host import Facts
 from .plan import Plan
 from .records import RAN, RESUMED, SUSPENDED, stamp
 from .replay import restore
@@ -33,7 +34,8 @@ from .waits import EXPIRED, Answer
 
 logger = logging.getLogger("agentmap_asgi.execution")
 
-DAY: Final = 86_400 * 10**9
+MOST_PRUNED: Final = 500
+"""Executions that are forgotten in one write."""
 
 
 class Runtime:
@@ -83,6 +85,11 @@ class Runtime:
     @property
     def queued(self) -> int:
         return len(self._queue)
+
+    @property
+    def loop_ends(self) -> bool:
+        patrol = self._patrol
+        return patrol is not None and not self.stopping and (patrol.done() or patrol.cancelling() > 0)
 
     # Getting ready, and looking after what others left.
 
@@ -191,8 +198,9 @@ class Runtime:
         if self.config.retention_days:
             now = self.context.clock.time_ns()
             keep = max(self.config.retention_days * 24, self.config.idempotency_hours) * 3_600
-            while await self.store.prune(now - int(keep * 1e9), now) >= 500:
-                await asyncio.sleep(0)
+            more = True
+            while more:
+                more = await self.store.prune(now - int(keep * 1e9), now) >= MOST_PRUNED
 
     # Executions that are brought back.
 
@@ -386,7 +394,7 @@ class Runtime:
         self._watchdog.leave()
 
     def abandon(self) -> None:
-        """The loop has closed under its executions: they are interrupted, or left to the next loop by a durable store."""
+        """The loop has closed under its executions: they are interrupted; a durable store has them still running."""
         self._watchdog.stop()
         for run in [*self.running, *self._queue]:
             run.interrupt()
@@ -421,6 +429,8 @@ class Runtime:
             self._patrol.cancel()
             await asyncio.wait({self._patrol})
         self._watchdog.stop()
+        if self.threads.closing:
+            await asyncio.wait(self.threads.closing, timeout=self.config.cancel_grace)
         await self.services.aclose()
         if self.runner is not None:
             await to_thread.run_sync(self.runner.close)

@@ -21,7 +21,7 @@ on_timeout (node or None). `path` is its address in the execution: `node#visit`,
 node that runs it."""
 
 
-class Suspend(Exception):  # noqa: N818  # it is no error; raising is one of two ways to say it
+class Suspend(Exception):  # it is no error; raising is one of two ways to say it
     """Wait for an answer from outside: an agent returns it, or raises it. The answer becomes the node's result.
 
     `type` says which answers fit: `approval` (approve or reject), `choice` (one of `options`), `text_input`, `edit`
@@ -34,7 +34,7 @@ class Suspend(Exception):  # noqa: N818  # it is no error; raising is one of two
         self,
         prompt: str = "",
         *,
-        type: str = "data",  # noqa: A002  # the field's word
+        type: str = "data",  # the field's word
         options: Sequence[str] = (),
         form: Mapping[str, Any] | None = None,
         assignees: Sequence[str] = (),
@@ -146,7 +146,7 @@ def form_problem(form: Any) -> str | None:
     try:
         Draft202012Validator.check_schema(form)
     except SchemaError as exc:
-        return exc.message
+        return str(exc.message)
     if any(ref for ref in _refs(form) if not str(ref).startswith("#")):
         return "a $ref of a form stays inside the form"
     return None
@@ -172,5 +172,3 @@ def outcome(wait: Wait, answer: Answer) -> Outcome:
         comment = answer.data.get("comment") if isinstance(answer.data, dict) else answer.data
         return Outcome({"approved": approved, "comment": comment, "by": answer.by}, approved)
     return Outcome(answer.data)
-
-

@@ -95,7 +95,7 @@ async def validate(exchange: Exchange) -> Response:
     await permit_plain(exchange, "validate")
     config = exchange.calls.config
     data = await read_bytes(exchange, FILE_TYPES, config.max_csv_bytes, config.body_timeout)
-    found = exchange.calls.service.validate_workflows(data, exchange.query("file") or "workflows.csv")
+    found = await exchange.calls.service.check_upload(data, exchange.query("file") or "workflows.csv")
     return json_reply(await filtered(exchange, found))
 
 

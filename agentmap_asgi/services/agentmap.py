@@ -7,10 +7,10 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, Final, Literal, overload
 from weakref import WeakKeyDictionary
 
-from anyio import to_thread
+from anyio import CapacityLimiter, to_thread
 
 from ..agents.builtin import BUILTINS
 from ..agents.folder import load_agents
@@ -26,8 +26,9 @@ from ..errors import (
     WorkflowInvalid,
 )
 from ..execution.document import document
-from ..execution.executor import Facts, Run, inline_call
+from ..execution.executor import Run, inline_call
 from ..execution.fields import SPECIAL
+from ..execution.host import Facts
 from ..execution.plan import Plan
 from ..execution.runtime import Runtime
 from ..execution.values import copied
@@ -35,16 +36,23 @@ from ..stores.store import Store
 from ..stores.transient import TransientStore
 from ..workflows import checks, drawing
 from ..workflows.catalogue import Catalogue, Changes
+from ..workflows.diagnostics import SEVERITIES, Diagnostic
 from ..workflows.loader import Loaded, read_workflows
 from ..workflows.model import Workflow
-from ..workflows.paths import check_paths
+from ..workflows.paths import paths_of
 from ..workflows.watcher import Watcher
 from .audit import owner
-from .executions import CallOptions, Executions, call_options
+from .executions import Executions, call_options
 from .inputs import validated
 from .instruments import Instruments
 
 logger = logging.getLogger("agentmap_asgi")
+
+
+MOST_SHOWN: Final = 1_000
+"""Diagnostics in one answer about a file."""
+MOST_CHECKS: Final = 2
+"""Uploaded files that are looked at at once; it is work for the processor."""
 
 
 class AgentMapService(Executions):
@@ -87,6 +95,7 @@ class AgentMapService(Executions):
         self._schemas: WeakKeyDictionary[Workflow, dict[str, Any]] = WeakKeyDictionary()
         self._counts: dict[str, dict[str, int]] = {}
         self._runtimes: dict[asyncio.AbstractEventLoop, Runtime] = {}
+        self._checks: WeakKeyDictionary[asyncio.AbstractEventLoop, CapacityLimiter] = WeakKeyDictionary()
         for workflow in self.catalogue.workflows:
             if workflow.broken:
                 logger.warning("The workflow %s cannot be started: %s", workflow.graph_id, workflow.errors[0])
@@ -204,7 +213,10 @@ class AgentMapService(Executions):
         return drawing.to_dict(workflow, self.registry)
 
     def validate_workflows(self, data: bytes, file: str = "upload.csv") -> dict[str, Any]:
-        """Every diagnostic of a CSV file; nothing of it is run or kept."""
+        """Every diagnostic of a CSV file; nothing of it is run or kept. Blocks, up to seconds for a large file.
+
+        At most MOST_SHOWN diagnostics are given, errors before others; `omitted` counts the rest.
+        """
         loaded: Loaded = read_workflows(
             data,
             file,
@@ -213,14 +225,27 @@ class AgentMapService(Executions):
             services=self.context.service_names,
             functions=frozenset(self.context.functions),
         )
-        further = [one for workflow in loaded.workflows for one in check_paths(workflow, self.registry)]
-        found = sorted([*loaded.findings, *further], key=lambda one: one.row or 0)
+        found = [*loaded.findings, *paths_of(loaded.workflows, self.registry)]
+        found.sort(key=lambda one: SEVERITIES.index(one.severity))
+        shown = {id(one): one for one in found[:MOST_SHOWN]}
         return {
-            "valid": not any(diagnostic.severity == "error" for diagnostic in found),
-            "workflows": [self._summary(workflow) for workflow in loaded.workflows],
-            "diagnostics": [diagnostic.to_dict() for diagnostic in found],
+            "valid": not found or found[0].severity != "error",
+            "workflows": [
+                self._summary(workflow, [one for one in workflow.errors if id(one) in shown])
+                for workflow in loaded.workflows
+            ],
+            "diagnostics": [one.to_dict() for one in sorted(shown.values(), key=lambda one: one.row or 0)],
+            "omitted": len(found) - len(shown),
             "rows": loaded.rows._asdict(),
         }
+
+    async def check_upload(self, data: bytes, file: str) -> dict[str, Any]:
+        """`validate_workflows` in a thread: the event loop goes on meanwhile. MOST_CHECKS at a time, the rest wait."""
+        loop = asyncio.get_running_loop()
+        places = self._checks.get(loop)
+        if places is None:
+            places = self._checks[loop] = CapacityLimiter(MOST_CHECKS)
+        return await to_thread.run_sync(self.validate_workflows, data, file, limiter=places)
 
     def readiness(self) -> dict[str, Any]:
         """Whether new executions are taken on, and how much is going on."""
@@ -354,7 +379,7 @@ class AgentMapService(Executions):
         self,
         runtime: Runtime,
         workflow: Workflow,
-        id: str,
+        execution_id: str,
         values: dict[str, Any],
         context: Mapping[str, Any],
         facts: Facts,
@@ -362,7 +387,7 @@ class AgentMapService(Executions):
         return Run(
             runtime,
             self._plan(workflow),
-            id,
+            execution_id,
             values,
             scope=runtime.services.run_scope(),
             context=context,
@@ -461,7 +486,8 @@ class AgentMapService(Executions):
         found = {name: self.registry.find(node.agent_type) for name, node in workflow.nodes.items()}
         return {name: agent for name, agent in found.items() if agent is not None}
 
-    def _summary(self, workflow: Workflow) -> dict[str, Any]:
+    def _summary(self, workflow: Workflow, shown: Iterable[Diagnostic] | None = None) -> dict[str, Any]:
+        """A workflow's row in a list. `shown` are the diagnostics that go with it; None gives its errors."""
         found = self.catalogue.diagnostics(workflow)
         severities = [one.severity for one in found]
         entry = workflow.nodes.get(workflow.entry or "")
@@ -476,7 +502,9 @@ class AgentMapService(Executions):
             "version": workflow.version,
             "status": self._status(workflow),
             "problems": {kind: severities.count(kind) for kind in ("error", "warning", "info")},
-            "diagnostics": [one.to_dict() for one in found if one.severity == "error"],
+            "diagnostics": [
+                one.to_dict() for one in (shown if shown is not None else found) if one.severity == "error"
+            ],
             "statistics": {"executions": dict(self._counts.get(workflow.graph_id, {}))},
         }
 

@@ -1,4 +1,4 @@
-"""Executions as a host holds them: start, watch, answer, cancel, retry, list and forget them. Plain dicts in and out."""
+"""Executions as a host holds them: start, watch, answer, cancel, retry, list, forget. Plain dicts in and out."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from bisect import bisect_left
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 from contextvars import ContextVar
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from ..agents.registry import Registry
@@ -24,7 +25,8 @@ from ..errors import (
     UnknownExecution,
 )
 from ..execution.document import document, listed, stored_document
-from ..execution.executor import Facts, Run
+from ..execution.executor import Run
+from ..execution.host import Facts
 from ..execution.identity import execution_id
 from ..execution.overlay import overlaid
 from ..execution.records import Record, events, events_of
@@ -99,7 +101,7 @@ class Executions:
         self,
         runtime: Runtime,
         workflow: Workflow,
-        id: str,
+        execution_id: str,
         values: dict[str, Any],
         context: Mapping[str, Any],
         facts: Facts,
@@ -290,7 +292,7 @@ class Executions:
             run = self._live(execution_id)
             told = _Bell(run) if run is not None else None
             try:
-                status = await self._settled_status(execution_id, run)
+                status = await self._status_of(execution_id, run)
                 found = await self.get_execution_events(execution_id, after=after)
                 if found:
                     after = found[-1]["sequence"]
@@ -307,7 +309,7 @@ class Executions:
                 if told is not None:
                     told.close()
 
-    async def _settled_status(self, execution_id: str, run: Run | None) -> str:
+    async def _status_of(self, execution_id: str, run: Run | None) -> str:
         """The status whose events are all there already."""
         if run is not None:
             return run.status if run.settled else "running"
@@ -560,8 +562,7 @@ class Executions:
             restored = await runtime.restored(row)
             if restored is None:
                 return await self._stored(made.id)
-            ready = restored.ready
-            runtime.begin(restored, lambda: restored.go_on(ready))
+            runtime.begin(restored, partial(restored.go_on, restored.ready))
         else:
             restored = made
             made.status = "queued"

@@ -8,8 +8,8 @@ from collections.abc import Collection, Iterable
 from typing import Any, Final
 
 from ..errors import ConfigError
-from ..execution.records import FINISHED, RAN, Finish
 from ..execution.executor import Run
+from ..execution.records import FINISHED, RAN, Finish
 from ..execution.runtime import Runtime
 
 EXECUTION_BUCKETS: Final = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1_800, 3_600)

@@ -43,7 +43,8 @@ def ready(path: Path) -> None:
     if path.is_dir():
         raise StoreUnusable(f"The store {path} is a folder; name a file")
     log = path.with_name(path.name + "-wal")
-    if size is None and log.exists() and log.stat().st_size:
+    # The file is looked for again: another process may have made it, and its log, meanwhile.
+    if size is None and log.exists() and log.stat().st_size and not path.exists():
         raise StoreUnusable(
             f"The store {path} is missing, but its log {log.name} is there with what was written last; "
             "put the file back, or move the log away to begin anew"
@@ -53,6 +54,12 @@ def ready(path: Path) -> None:
     unwritable = path if size is not None and not _writable(path) else path.parent
     if not _writable(unwritable):
         raise StoreUnusable(f"The store {path} cannot be written: {unwritable} is read-only for this process")
+
+
+def existing(path: Path) -> None:
+    """Raises StoreUnusable for a file that is not there: whoever looks after a store does not make one."""
+    if not path.exists():
+        raise StoreUnusable(f"There is no store {path}")
 
 
 def _writable(path: Path) -> bool:
@@ -91,8 +98,7 @@ def migrate(connection: sqlite3.Connection, migrations: Sequence[Sequence[str]])
     """Bring a file to the newest version, in one transaction."""
     connection.execute("BEGIN IMMEDIATE")
     try:
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        for statements in migrations[version:]:
+        for statements in migrations[_version(connection) :]:
             for statement in statements:
                 connection.execute(statement)
         connection.execute(f"PRAGMA user_version = {len(migrations)}")
@@ -103,8 +109,11 @@ def migrate(connection: sqlite3.Connection, migrations: Sequence[Sequence[str]])
         raise
 
 
-def connect(path: Path, busy_timeout: float, *, checked: bool = True) -> sqlite3.Connection:
-    """A connection to a store file that is there. Raises StoreUnusable, or StoreUnavailable when others hold it."""
+def connect(path: Path, busy_timeout: float, *, checked: bool = True, upgrade: bool = False) -> sqlite3.Connection:
+    """A connection to a store file that is there. Raises StoreUnusable, or StoreUnavailable when others hold it.
+
+    `checked` looks whether it is a store in order, `upgrade` brings an older format up to date.
+    """
     try:
         connection = sqlite3.connect(
             f"{path.absolute().as_uri()}?mode=rw",
@@ -120,6 +129,8 @@ def connect(path: Path, busy_timeout: float, *, checked: bool = True) -> sqlite3
             connection.execute(pragma).fetchall()
         if checked:
             _check(connection, path)
+        if upgrade and _version(connection) < len(MIGRATIONS):
+            migrate(connection, MIGRATIONS)
     except sqlite3.DatabaseError as exc:
         connection.close()
         if getattr(exc, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
@@ -131,10 +142,13 @@ def connect(path: Path, busy_timeout: float, *, checked: bool = True) -> sqlite3
     return connection
 
 
+def _version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
 def _check(connection: sqlite3.Connection, path: Path) -> None:
-    ((application,), (version,)) = (
-        connection.execute(f"PRAGMA {name}").fetchone() for name in ("application_id", "user_version")
-    )
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    version = _version(connection)
     if application != APPLICATION_ID:
         raise StoreUnusable(f"The store {path} is a SQLite file of another program; name another place")
     if version > len(MIGRATIONS):
@@ -151,8 +165,6 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
             raise StoreUnusable(f"The store {path} is damaged: {problem}")
     if connection.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
         raise StoreUnusable(f"The store {path} is on a file system that cannot share memory between processes; move it")
-    if version < len(MIGRATIONS):
-        migrate(connection, MIGRATIONS)
     for problem in schema_problems(connection):
         raise StoreUnusable(f"The store {path} is not as it was made: {problem}")
 
@@ -168,7 +180,7 @@ def schema_problems(connection: sqlite3.Connection) -> list[str]:
     query = "SELECT name, type, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_%'"
     model = sqlite3.connect(":memory:", isolation_level=None)
     try:
-        migrate(model, MIGRATIONS)
+        migrate(model, MIGRATIONS[: _version(connection)])
         wanted = {name: (kind, sql) for name, kind, sql in model.execute(query)}
     finally:
         model.close()

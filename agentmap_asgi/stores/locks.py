@@ -12,9 +12,12 @@ import os
 import re
 import secrets
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
+
+from ..errors import StoreUnavailable
 
 try:
     import fcntl
@@ -72,6 +75,16 @@ class FileLock:
                 return True
             pause = min(pause * 1.5, 0.005)
         return False
+
+    @contextmanager
+    def turn(self, timeout: float) -> Iterator[None]:
+        """Hold it meanwhile. Raises StoreUnavailable after `timeout` seconds."""
+        if not self.acquire(timeout):
+            raise StoreUnavailable("The store is held by another process")
+        try:
+            yield
+        finally:
+            self.release()
 
     def release(self) -> None:
         if fcntl is not None:

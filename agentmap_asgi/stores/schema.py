@@ -48,7 +48,7 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
             document_sum INTEGER
         )""",
         "CREATE INDEX executions_created ON executions (namespace, created, id)",
-        "CREATE INDEX executions_graph ON executions (namespace, graph_id, created)",
+        "CREATE INDEX executions_graph ON executions (namespace, graph_id, created, id)",
         "CREATE INDEX executions_definition ON executions (definition)",
         "CREATE INDEX executions_live ON executions (namespace, runner) WHERE status IN ('queued', 'running')",
         "CREATE INDEX executions_wake ON executions (namespace, wake) WHERE wake IS NOT NULL",
@@ -99,8 +99,12 @@ INSERT_ENTRY: Final = "INSERT INTO entries (execution, path, sequence, text, sum
 FIND: Final = f"SELECT {FULL_NAMES} FROM executions WHERE namespace = ? AND id = ?"
 FIND_KEY: Final = f"SELECT {FULL_NAMES} FROM executions WHERE namespace = ? AND key = ?"
 ENTRIES: Final = (
-    "SELECT path, sequence, text, sum FROM entries WHERE execution = ? AND sequence > ? {path} "
-    "AND EXISTS (SELECT 1 FROM executions WHERE id = execution AND namespace = ?) ORDER BY path, sequence"
+    "SELECT path, sequence, text, sum FROM entries WHERE execution = ?1 AND sequence > ?2 "
+    "AND EXISTS (SELECT 1 FROM executions WHERE id = ?1 AND namespace = ?3) ORDER BY path, sequence"
+)
+ENTRIES_OF_PATH: Final = (
+    "SELECT path, sequence, text, sum FROM entries WHERE execution = ?1 AND sequence > ?2 AND path = ?4 "
+    "AND EXISTS (SELECT 1 FROM executions WHERE id = ?1 AND namespace = ?3) ORDER BY sequence"
 )
 CLAIM: Final = (
     "UPDATE executions SET status = ?, runner = ?, fence = fence + 1, attempt = coalesce(?, attempt) "
@@ -111,7 +115,8 @@ RUNNERS: Final = (
     "WHERE namespace = ? AND status IN ('queued', 'running') AND runner IS NOT NULL"
 )
 STRANDED: Final = (
-    f"SELECT {BRIEF_NAMES} FROM executions WHERE namespace = ? AND status IN ('queued', 'running') "
+    f"SELECT {BRIEF_NAMES} FROM executions INDEXED BY executions_live "
+    "WHERE namespace = ? AND status IN ('queued', 'running') "
     "AND (runner IS NULL OR runner IN (SELECT value FROM json_each(?))) ORDER BY created, id"
 )
 DUE: Final = (
@@ -123,8 +128,8 @@ ENDED: Final = (
     "AND status IN (SELECT value FROM json_each(?)) ORDER BY ended, id LIMIT ?"
 )
 UNREFERENCED: Final = (
-    "DELETE FROM definitions WHERE hash NOT IN (SELECT definition FROM executions) "
-    "AND hash NOT IN (SELECT definition FROM pins)"
+    "DELETE FROM definitions WHERE NOT EXISTS (SELECT 1 FROM executions WHERE definition = hash) "
+    "AND NOT EXISTS (SELECT 1 FROM pins WHERE definition = hash)"
 )
 DURATIONS: Final = (
     "SELECT definition, started, ended FROM executions WHERE namespace = ? AND graph_id = ? AND status = 'completed' "
@@ -132,7 +137,7 @@ DURATIONS: Final = (
 )
 ASKED: Final = (
     "SELECT number, execution, kind, payload FROM commands WHERE outcome IS NULL "
-    "AND execution IN (SELECT id FROM executions WHERE namespace = ? AND runner = ?) ORDER BY number"
+    "AND EXISTS (SELECT 1 FROM executions WHERE id = execution AND namespace = ? AND runner = ?) ORDER BY number"
 )
 BUMP: Final = (
     "INSERT INTO meta (name, value) VALUES (?, 1) ON CONFLICT (name) DO UPDATE SET value = value + 1 RETURNING value"

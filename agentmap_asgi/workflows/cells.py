@@ -12,7 +12,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from ..execution.fields import SPECIAL
 from .model import Field, FunctionRoute, Retry, Route
-from .text import NOTHING, Problem, normalised, spoiled, structural
+from .text import ERROR_VALUES, NOTHING, Problem, normalised, spoiled, structural
 
 T = TypeVar("T")
 Parsed = tuple[T, Sequence[Problem]]
@@ -77,6 +77,7 @@ def route(text: str) -> Parsed[Route]:
     if value[:5].lower() == "func:":
         return _function(value)
     names, problems = _parts(value)
+    kept = []
     for name in names:
         if name[:5].lower() == "func:":
             message = f"The routing cell {value!r} mixes a function with other targets"
@@ -84,7 +85,9 @@ def route(text: str) -> Parsed[Route]:
         suspect = spoiled(name)
         if suspect:
             problems.append(suspect)
-    return names, problems
+        if name not in ERROR_VALUES:  # whatever it was, it is no name
+            kept.append(name)
+    return tuple(kept), problems
 
 
 def _function(value: str) -> Parsed[Route]:
@@ -136,6 +139,10 @@ def _fields(text: str, *, swapped: bool) -> Parsed[tuple[Field, ...]]:
     entries, problems = _parts(normalised(text))
     fields: list[Field] = []
     for entry in entries:
+        suspect = spoiled(entry)
+        if suspect and entry in ERROR_VALUES:
+            problems.append(suspect)
+            continue
         sign = "=" if swapped and "=" in entry else ":"
         left, separator, right = (part.strip() for part in entry.partition(sign))
         if not left or (separator and not right) or ":" in right or "=" in left + right:

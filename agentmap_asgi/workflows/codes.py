@@ -67,6 +67,7 @@ CODES: Final[dict[str, Code]] = {
         Code("AM-R009", "info", "A loop is entered at several nodes", "Let the way in lead to one node of the loop."),
         Code("AM-R010", "info", "A join sends back to its own branch", "Send back to the fork, or expect the wait."),
         Code("AM-R011", "error", "A sub-workflow does not exist", "Name a workflow of this file, or write file::Name."),
+        Code("AM-R012", "info", "A workflow is too large to be looked at in full", "Split it into sub-workflows."),
         # F: fields
         Code(
             "AM-F001", "warning", "A field is read before it is written", "Write it earlier, or give it at the start."
@@ -88,6 +89,7 @@ CODES: Final[dict[str, Code]] = {
             "AM-A006", "error", "A node policy is not understood", "Write Retry as 3 and Timeout as 30s, 500ms or 2m."
         ),
         Code("AM-A007", "warning", "Two places say different things", "Say it once; Context counts."),
+        Code("AM-A008", "info", "An option is unknown", "It is kept and has no effect."),
         # X: conditions
         Code("AM-X001", "error", "A condition is not understood", "Compare names and literals: amount > 100."),
         # V: values

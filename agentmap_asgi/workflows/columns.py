@@ -68,6 +68,9 @@ COLUMNS: Final = (
     MAP_OVER,
 ) = range(len(COLUMNS))
 
+MOST_GUESSES: Final = 50
+"""Unknown headers for which a known one is suggested."""
+
 _BY_NAME: Final = {
     written.casefold(): index for index, column in enumerate(COLUMNS) for written in (column.name, *column.aliases)
 }
@@ -83,6 +86,13 @@ class Layout(NamedTuple):
     """(position, header) of columns that the language does not know."""
     width: int
     """Cells a row has, up to the last header that is not empty."""
+
+    @property
+    def misspelt(self) -> frozenset[int]:
+        """Columns that the file lacks and that an unknown header resembles."""
+        near = (suggestion(text) for _, text in self.unknown[:MOST_GUESSES])
+        meant = {_BY_NAME[name.casefold()] for name in near if name is not None}
+        return frozenset(column for column in meant if not self.cells[column])
 
     def letter(self, column: int) -> str | None:
         """The spreadsheet's letter of a column, None when the file does not have it."""

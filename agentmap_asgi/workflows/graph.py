@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass
-from math import inf
 from typing import Final, Generic, NamedTuple, TypeVar
 
 from ..agents.registry import Agent
@@ -13,8 +12,25 @@ from .model import FunctionRoute, Node, Route
 Targets = dict[str, tuple[str, ...]]
 """Node -> the nodes its cells and its agent name, in cell order; repeats and unknown names are possible."""
 
-MOST_EDGES: Final = 2_000_000
+MOST_EDGES: Final = 1_000_000
 """Edges that agents may add by naming (almost) all nodes; past it they count as leading anywhere."""
+
+MOST_LOOP_WORK: Final = 1_500_000
+"""Nodes and edges looked at while loops are analysed; loops that are nested deeper are left out."""
+
+MOST_WORK: Final = 3_000_000
+"""Nodes times edges and fields; larger workflows are not analysed path by path."""
+
+
+class Effort:
+    """What is left of these bounds. The workflows of a file share one: it may hold thousands."""
+
+    __slots__ = ("edges", "loops", "paths")
+
+    def __init__(self) -> None:
+        self.edges = MOST_EDGES
+        self.loops = MOST_LOOP_WORK
+        self.paths = 3 * MOST_WORK
 
 
 NOWHERE: Final[frozenset[str]] = frozenset()
@@ -28,7 +44,13 @@ class Flow(NamedTuple):
     """Nodes that may lead to any node: their routing function declares no targets."""
 
 
-def flow(nodes: Mapping[str, Node], agents: Mapping[str, Agent], targets: Targets | None = None) -> Flow:
+def flow(
+    nodes: Mapping[str, Node],
+    agents: Mapping[str, Agent],
+    targets: Targets | None = None,
+    *,
+    effort: Effort | None = None,
+) -> Flow:
     """The edges of a workflow. `agents` needs only those that have `targets`, by node.
 
     `targets`, when given, are those of the routing cells, and no cell has a function.
@@ -49,15 +71,14 @@ def flow(nodes: Mapping[str, Node], agents: Mapping[str, Agent], targets: Target
         for route in (nodes[name].edge, nodes[name].on_success, nodes[name].on_failure)
         if isinstance(route, FunctionRoute) and route.declared is None
     }
-    edges = 0
+    effort = effort or Effort()
     for name, agent in agents.items():
         if agent.targets is not None and name in nodes:
-            edges += len(nodes)
-            found = agent.targets(nodes[name], nodes) if edges <= MOST_EDGES else None
-            if found is None:
+            effort.edges -= len(nodes) if agent.wide else 0
+            if agent.wide and effort.edges < 0:
                 anywhere.add(name)
             else:
-                targets[name] += found
+                targets[name] += agent.targets(nodes[name], nodes)
     return Flow(targets, frozenset(anywhere))
 
 
@@ -167,8 +188,15 @@ class Loop(Generic[K]):
     others: tuple[K, ...]
 
 
-def loops(targets: Mapping[K, Collection[K]], entry: K, *, most: float = inf) -> list[Loop[K]]:
-    """The loops that `entry` reaches, outer ones first. `most` bounds the work: deeper nesting is then left out.
+class Loops(list[Loop[K]]):
+    """Loops, outer ones first."""
+
+    complete: bool = True
+    """False when the effort did not suffice and deeper ones were left out."""
+
+
+def loops(targets: Mapping[K, Collection[K]], entry: K, *, effort: Effort | None = None) -> Loops[K]:
+    """The loops that `entry` reaches, outer ones first. With `effort` the work is bounded.
 
     The header of a loop is the node it is entered at; of several, the one in the earliest row. Edges from inside into
     the header are loop-back edges; without them, the loops inside show themselves.
@@ -178,14 +206,16 @@ def loops(targets: Mapping[K, Collection[K]], entry: K, *, most: float = inf) ->
     for name, names in targets.items():
         for target in dict.fromkeys(names):
             incoming[target].append(name)
-    found: list[Loop[K]] = []
+    found: Loops[K] = Loops()
     whole = survey(targets, [entry])
     regions, reachable = whole.cyclic, whole.component
     for members in regions:
         inside = frozenset(members)
-        most -= sum(len(targets[name]) + 1 for name in members)
-        if most < 0:
-            break
+        if effort is not None:
+            effort.loops -= sum(len(targets[name]) + len(incoming[name]) + 1 for name in members)
+            if effort.loops < 0:
+                found.complete = False
+                break
         entered = [
             name
             for name in members

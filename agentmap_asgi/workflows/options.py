@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 from ..errors import ResultInvalid
 from ..execution.values import copied
 from .cells import Parsed
-from .text import Problem, normalised
+from .text import ERROR_VALUES, Problem, normalised
 
 MAX_BYTES: Final = 16 * 1024
 MAX_LITERAL: Final = 4 * 1024
@@ -67,6 +67,9 @@ def context(text: str) -> Parsed[Options]:
 def _object(value: str, problems: list[Problem]) -> dict[str, Any] | None:
     """The options, or None when the cell is not understood (and `problems` says why)."""
     plain = normalised(value)
+    if plain in ERROR_VALUES:
+        problems.append(Problem("AM-V002", f"The cell holds the spreadsheet error {plain}", plain))
+        return None
     if not plain.startswith("{"):
         return {"context": value}
     repeated: list[str] = []
@@ -148,7 +151,12 @@ def _pairs(text: str) -> dict[str, Any] | None:
             return None
         at = key.end()
         quoted = _QUOTED.match(body, at)
-        if quoted:
+        if key[1] == "when" and not (quoted and re.match(r"\s*(?:,|$)", body[quoted.end() :])):
+            end = _condition_end(body, at)
+            if end is None:
+                return None
+            found["when"] = _scalar(body[at:end].strip())
+        elif quoted:
             at = quoted.end()
             end = body.find(",", at)
             end = len(body) if end < 0 else end
@@ -164,6 +172,26 @@ def _pairs(text: str) -> dict[str, Any] | None:
             found[key[1]] = _scalar(written)
         at = end + 1
     return found
+
+
+def _condition_end(body: str, at: int) -> int | None:
+    """Where a condition ends: at a comma outside quotes and brackets. None when one of these is not closed."""
+    depth = 0
+    while at < len(body):
+        sign = body[at]
+        if sign in "'\"":
+            quoted = _QUOTED.match(body, at)
+            if quoted is None:
+                return None
+            at = quoted.end()
+            continue
+        if sign == "," and not depth:
+            break
+        depth += (sign in "([") - (sign in ")]")
+        if sign in "{}" or depth < 0:
+            return None
+        at += 1
+    return at if not depth else None
 
 
 def _scalar(written: str) -> Any:

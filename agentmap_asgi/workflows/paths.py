@@ -1,42 +1,45 @@
-"""What the paths through a workflow say about its fields. More than linear, so it runs on demand only: in `check`, for
-`POST /validate`, and once for each version of a workflow.
+"""What the paths through a workflow say about its fields. More than linear, so it runs on demand only: in `check` and
+for `POST /validate`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 from ..agents.registry import Agent, Registry
 from ..execution.fields import SPECIAL
 from ..execution.templates import Template
 from . import columns
-from .checks import ITEM_FIELDS, Report, further_reads, written_by
+from .checks import ITEM_FIELDS, Report, further_reads, shown_by, too_large, written_by
 from .diagnostics import Diagnostic
-from .graph import MOST_EDGES, Flow, flow, forward, loops, named
+from .graph import MOST_WORK, Effort, Flow, Loop, flow, forward, loops, named
 from .model import FunctionRoute, Node, Workflow
 
-MOST_WORK: Final = 2_000_000
-"""Nodes times edges; larger workflows are not analysed path by path."""
 
-
-def check_paths(workflow: Workflow, registry: Registry) -> tuple[Diagnostic, ...]:
+def check_paths(workflow: Workflow, registry: Registry, *, effort: Effort | None = None) -> tuple[Diagnostic, ...]:
     """Fields read before they are written on some path, written by parallel branches, or never read.
 
     Nothing is said of workflows that are broken.
     """
+    effort = effort or Effort()
     found: list[Diagnostic] = []
     if workflow.broken or workflow.entry is None:
         return ()
     agents = {
         name: agent for name, node in workflow.nodes.items() if (agent := registry.find(node.agent_type)) is not None
     }
-    edges = flow(workflow.nodes, agents)
-    size = sum(map(len, edges.targets.values())) * len(workflow.nodes)
-    if edges.anywhere or size > MOST_WORK:
+    edges = flow(workflow.nodes, agents, effort=effort)
+    if edges.anywhere:
         return ()  # where any node may follow, no path tells anything
-    paths = _Paths(workflow, edges, agents)
     report = Report(found, workflow.file, workflow.name)
+    work = _work(workflow, edges)
+    effort.paths -= min(work, MOST_WORK)
+    inner = loops(edges.targets, workflow.entry, effort=effort) if work <= MOST_WORK and effort.paths >= 0 else None
+    if inner is None or not inner.complete:
+        too_large(workflow.nodes, report, "the fields on its single paths are not")
+        return tuple(found)
+    paths = _Paths(workflow, edges, agents, inner)
     known = {(problem.code, problem.text) for problem in workflow.diagnostics}
     _check_reads(paths, report, known)
     _check_parallel_writes(paths, report)
@@ -44,16 +47,30 @@ def check_paths(workflow: Workflow, registry: Registry) -> tuple[Diagnostic, ...
     return tuple(sorted(found, key=lambda problem: problem.row or 0))
 
 
+def paths_of(workflows: Iterable[Workflow], registry: Registry) -> list[Diagnostic]:
+    """What `check_paths` says of each workflow; the work for all of them together is bounded."""
+    effort = Effort()
+    return [one for workflow in workflows for one in check_paths(workflow, registry, effort=effort)]
+
+
+def _work(workflow: Workflow, edges: Flow) -> int:
+    size = sum(map(len, edges.targets.values()))
+    size += sum(len(node.inputs) + len(node.outputs) + 1 for node in workflow.nodes.values())
+    return size * len(workflow.nodes)
+
+
 class _Paths:
     """A workflow without its loop-back edges, so that every path ends."""
 
-    def __init__(self, workflow: Workflow, edges: Flow, agents: Mapping[str, Agent]) -> None:
+    def __init__(
+        self, workflow: Workflow, edges: Flow, agents: Mapping[str, Agent], inner: Iterable[Loop[str]]
+    ) -> None:
         import networkx  # type: ignore[import-untyped]  # half a second of start-up, and running needs none of it
 
         self.nodes = workflow.nodes
         self.agents = agents
         self.entry = str(workflow.entry)
-        whole: Any = networkx.DiGraph(forward(edges.targets, loops(edges.targets, self.entry, most=MOST_EDGES)))
+        whole: Any = networkx.DiGraph(forward(edges.targets, inner))
         reachable = networkx.descendants(whole, self.entry) | {self.entry}
         self.graph: Any = whole.subgraph(reachable)
         self.order: list[str] = list(networkx.topological_sort(self.graph))
@@ -108,11 +125,14 @@ def _check_reads(paths: _Paths, report: Report, known: set[tuple[str, str | None
         sure_in: frozenset[str] = frozenset()
         if before and name != paths.entry:
             sure_in = _certain(before, forks, sure)
-        for field in sorted((paths.reads(node) & maybe_in) - sure_in):
+        reads, shown = paths.reads(node), shown_by(node, paths.agents.get(name))
+        for field in sorted(((reads | shown) & maybe_in) - sure_in):
             if ("AM-F001", field) not in known and field not in said and field not in written_by(node):
                 said.add(field)
-                message = f"{name!r} reads {field!r}, which is not written on every path that leads to it"
-                report("AM-F001", message, node, columns.INPUTS, text=field)
+                verb, column = ("reads", columns.INPUTS) if field in reads else ("shows", columns.PROMPT)
+                message = f"{name!r} {verb} {field!r}, which is not written on every path that leads to it"
+                hint = None if field in reads else f"There {{{field}}} stays in the text as it is."
+                report("AM-F001", message, node, column, text=field, hint=hint)
         own = frozenset(written_by(node))
         sure[name] = sure_in | own
         maybe[name] = maybe_in | own
@@ -154,11 +174,12 @@ def _check_parallel_writes(paths: _Paths, report: Report) -> None:
 
 
 def _check_unread(paths: _Paths, report: Report) -> None:
-    mentioned = set().union(*(paths.mentions(paths.nodes[name]) for name in paths.order))
+    mentioned = set().union(*map(paths.mentions, paths.nodes.values()))
     for name in paths.order:
         node = paths.nodes[name]
-        if not paths.graph[name]:
-            continue  # what the last nodes write is what the caller reads
+        agent = paths.agents.get(name)
+        if not paths.graph[name] or (agent is not None and agent.rich and not agent.sub_workflow):
+            continue  # what the last nodes write is what the caller reads; a decision has its use in where it leads
         for field in written_by(node):
             if field not in mentioned:
                 message = f"No node reads {field!r}, which {name!r} writes; only the caller sees it"

@@ -78,7 +78,7 @@ def _node(found: dict[str, Any], graph: str) -> Node:
         on_success=_read_route(found["on_success"]),
         on_failure=_read_route(found["on_failure"]),
         options=found["options"],
-        retry=None if retry is None else Retry(*retry[:4], on=tuple(retry[4])),
+        retry=None if retry is None else Retry(retry[0], retry[1], retry[2], retry[3], tuple(retry[4])),
         timeout=found["timeout"],
         map_over=found["map_over"],
         tool_source=found["tool_source"],

@@ -9,18 +9,18 @@ from operator import itemgetter
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
-from ..agents.registry import Agent, Registry, fold
+from ..agents.registry import ABSENT, Agent, Registry, fold
 from . import cells as cell
-from . import checks, columns, options
+from . import checks, columns, options, policies
 from .cells import Memo, NameMemo, Trouble
 from .codes import diagnostic
 from .columns import COLUMNS
 from .diagnostics import Diagnostic
-from .graph import Targets
+from .graph import Effort, Targets
 from .model import FunctionRoute, Node, Route, Workflow
 from .prompts import PREFIXES, Prompts
 from .sheet import END, Sheet, skippable
-from .text import NOTHING, Guess, Problem, normalised, structural
+from .text import ERROR_VALUES, NOTHING, Guess, Problem, normalised, structural
 
 NO_EXTRA: Final[Mapping[str, str]] = MappingProxyType({})
 
@@ -44,6 +44,8 @@ class Draft:
     nodes: dict[str, Node] = field(default_factory=dict)
     agents: dict[str, Agent] = field(default_factory=dict)
     """By node: the agents that route, read or check by themselves."""
+    showing: dict[str, Agent] = field(default_factory=dict)
+    """By node: the agents that may use state fields of their Prompt."""
     targets: Targets = field(default_factory=dict)
     """What the routing cells name, as long as no cell has a function."""
     diagnostics: list[Diagnostic] = field(default_factory=list)
@@ -99,7 +101,9 @@ class Reading:
         """Problems after which rows are missing, so that no workflow of the file can be trusted."""
         self.trouble: Trouble = {}
         self.guess = Guess()
+        self.effort = Effort()
         self.letters = {column.name: opened.layout.letter(at) for at, column in enumerate(COLUMNS)}
+        self.misspelt = bool(opened.layout.misspelt)
         self.total = self.skipped = self.reported = 0
         self.functions_named = False
         """Whether any routing cell holds a function."""
@@ -127,7 +131,9 @@ class Reading:
         maps = Memo(columns.MAP_OVER, cell.field_name, trouble)
         # A column that the file does not have reads the empty cell that is appended to each row.
         pick = itemgetter(*(positions[0] if positions else width for positions in opened.layout.cells))
-        doubled = [positions for positions in opened.layout.cells if len(positions) > 1]
+        doubled = [
+            (positions, column not in _FREE) for column, positions in enumerate(opened.layout.cells) if positions[1:]
+        ]
         unknown = opened.layout.unknown
         last: Draft | None = None
         records, row, end = opened.records, opened.row, opened.records.line_num
@@ -155,9 +161,8 @@ class Reading:
                     self.last = last
                     found = self._fitted(found, width, row, line)
                 if doubled:
-                    for first, *others in doubled:
-                        if not found[first].strip():
-                            found[first] = next((found[at] for at in others if found[at].strip()), "")
+                    for positions, is_structural in doubled:
+                        found[positions[0]] = _first(found, positions, is_structural)
                 found.append("")
                 picked = pick(found)
                 (
@@ -227,10 +232,15 @@ class Reading:
                     self._duplicate(draft, node)
                     continue
                 draft.targets[name] = edge + success + failure  # not used when any cell has a function
-                if special and agent is not None:
-                    draft.agents[name] = agent
+                if agent is not None:
+                    if special:
+                        draft.agents[name] = agent
+                    if "{" in prompt and agent.mentions is not None:
+                        draft.showing[name] = agent
                 if edge and (success or failure):
                     checks.check_idle_cells(node, agent, self._report_of(draft))
+                if values and agent is not None:
+                    self._options(draft, node, agent)
                 if trouble:
                     self._explain(picked, draft, node)
         except csv.Error as exc:
@@ -245,14 +255,27 @@ class Reading:
         """The workflows, the diagnostics of the file, and where its rows went."""
         workflows = []
         nodes = 0
+        cut = bool(self.fatal)
+        # An error that belongs to no workflow may concern each of them.
+        self.fatal += [found for found in self.common if found.severity == "error"]
+        self.common = [found for found in self.common if found.severity != "error"]
         for draft in self.drafts.values():
             if not draft.nodes and not draft.diagnostics:
                 continue  # a file without GraphName and without rows
             nodes += len(draft.nodes)
             targets = None if self.functions_named else draft.targets
             report = self._report_of(draft)
-            torn, cut = draft.torn, bool(self.fatal)
-            checks.check(draft.nodes, draft.agents, report, targets=targets, torn=torn, cut=cut, siblings=self.drafts)
+            torn = draft.torn or self.misspelt
+            checks.check(
+                draft.nodes,
+                draft.agents,
+                report,
+                showing=draft.showing,
+                targets=targets,
+                torn=torn,
+                cut=cut,
+                siblings=self.drafts,
+            )
             found = draft.diagnostics
             if found:
                 found.sort(key=lambda problem: problem.row or 0)
@@ -295,8 +318,20 @@ class Reading:
             for problem in self.trouble.get((column, text), ()):
                 self._problem(draft, problem, column=column, node=node.name, row=node.row, line=node.line)
 
+    def _options(self, draft: Draft, node: Node, agent: Agent) -> None:
+        for code, severity, message, hint, column, text in policies.check_options(node, agent, self.guess):
+            self._report_of(draft)(code, message, node, column, text=text, hint=hint, severity=severity)
+
     def _report_of(self, draft: Draft) -> checks.Report:
-        return checks.Report(draft.diagnostics, self.file, draft.name, letters=self.letters, guess=self.guess)
+        return checks.Report(
+            draft.diagnostics,
+            self.file,
+            draft.name,
+            letters=self.letters,
+            guess=self.guess,
+            effort=self.effort,
+            misspelt=self.misspelt,
+        )
 
     def _draft(self, name: str) -> Draft:
         draft = self.drafts.get(name)
@@ -410,6 +445,12 @@ class Reading:
     def _kind(self, text: str) -> cell.Parsed[_Kind]:
         written, problems = structural(text)
         agent = self.registry.find(written)
+        if agent is None and written in ERROR_VALUES:
+            return (written, None, False, False), problems
+        if agent is None and (absent := ABSENT.get(fold(written))):
+            message = f"The agent type {written!r} is known to AgentMap and not available in this version"
+            remedy = f"Register an agent {absent!r} of your own in the context's agents."
+            return (written, None, False, False), (*problems, Problem("AM-A001", message, written, remedy))
         if agent is None:
             near = self.guess(written, self.agent_names) or self.guess(fold(written), self.agent_names)
             hint = f"Did you mean {near!r}?" if near else None
@@ -456,6 +497,15 @@ def stem_of(file: str) -> str:
     return folder + slash + (head if dot and head else name)
 
 
+def _first(cells: list[str], positions: tuple[int, ...], is_structural: bool) -> str:
+    """Of the cells that mean one column the first that is not empty."""
+    for at in positions:
+        text = normalised(cells[at])
+        if text and not (is_structural and text in NOTHING):
+            return cells[at]
+    return cells[positions[0]]
+
+
 def _in_column(problem: Diagnostic, letter: str) -> Diagnostic:
     fields = problem.to_dict() | {"column": letter}
     return Diagnostic(**fields)
@@ -466,6 +516,9 @@ def _name_problems(graph: str) -> list[Problem]:
         return [Problem("AM-N007", f"The name {graph!r} holds '::', which separates a file from its workflow", graph)]
     return []
 
+
+_FREE: Final = frozenset({columns.PROMPT, columns.DESCRIPTION, columns.CONTEXT, columns.TOOL_SOURCE})
+"""Columns of texts, in which no word stands for nothing."""
 
 _TEARING: Final = frozenset({"AM-R005", "AM-A001", "AM-A003", "AM-V002"})
 """Problems that may hide edges, so that what looks unreachable may not be."""

@@ -13,7 +13,7 @@ from typing import Final
 
 from . import columns
 from .codes import diagnostic
-from .columns import Layout
+from .columns import MOST_GUESSES, Layout
 from .diagnostics import Diagnostic
 from .text import ERROR_VALUES, normalised
 
@@ -23,9 +23,6 @@ HEAD: Final = 64 * 1024
 
 HEAD_ROWS: Final = 1_000
 """Rows in which the header is found; blank and comment rows may stand before it."""
-
-MOST_GUESSES: Final = 50
-"""Unknown headers for which a known one is suggested."""
 
 END: Final = "\0"
 """The last line handed to the csv reader. A quote that is never closed swallows it; no file can hold it."""

@@ -78,11 +78,13 @@ class Guess:
 
     __slots__ = ("left",)
 
-    def __init__(self, comparisons: int = 20_000) -> None:
-        self.left = comparisons
+    def __init__(self, work: int = 8_000_000) -> None:
+        """`work` is in pairs of characters that are compared."""
+        self.left = work
 
     def __call__(self, word: str, known: Collection[str]) -> str | None:
         if self.left <= 0 or len(word) > 100:
             return None
-        self.left -= len(known)
-        return nearest(word, [name for name in known if len(name) <= 100])
+        close = [name for name in known if len(word) <= 3 * len(name) <= 9 * len(word)]
+        self.left -= len(word) * sum(map(len, close)) + len(known)
+        return nearest(word, close) if self.left >= 0 else None

@@ -111,7 +111,14 @@ def test_a_wrong_condition_is_an_error_of_the_file(tmp_path: Path) -> None:
     """`when` is parsed when the file is loaded, and the error has the character."""
     ((code, message),) = errors(tmp_path, [node("B", "branching", context={"when": "a = 1"}, ok="Yes"), *ENDS[:1]])
     assert code == "AM-X001"
-    assert "write == to compare at character 3" in message
+    assert "Unexpected '=' at character 3" in message
+
+
+async def test_typographic_quotes_in_a_condition_are_mended(tmp_path: Path) -> None:
+    """Where it would not be understood as it stands; inside plain quotes they are content."""
+    for written, region in (("region == ‘EU’", "EU"), ("region == '‘EU’'", "‘EU’")):
+        rows = [node("B", "branching", context={"when": written}, output="answer", ok="Yes"), *ENDS[:1]]
+        assert (await run(tmp_path, rows, {"region": region}))["result"]["answer"] is True
 
 
 def test_a_graph_without_a_workflow_is_an_error_of_the_file(tmp_path: Path) -> None:

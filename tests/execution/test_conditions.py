@@ -86,7 +86,7 @@ def test_a_condition_decides(text: str, expected: bool) -> None:
         ("n ==", "before the end", 5),
         ("n == ", "before the end", 5),
         ("== 5", "instead of '=='", 1),
-        ("n = 5", "write == to compare", 3),
+        ("n = 5", "Unexpected '='", 3),
         ("n == 5 5", "Unexpected '5'", 8),
         ("n == 5 == 5", "Unexpected '=='", 8),
         ("1 < n < 9", "Unexpected '<'", 7),
@@ -255,3 +255,43 @@ async def test_a_condition_routes_a_workflow(tmp_path: Path) -> None:
         document = await run(tmp_path, rows, {"order": {"amount": amount}, "region": region})
         assert document["result"]["size"] == expected
     assert (await run(tmp_path, rows))["result"] == {"size": "small"}
+
+
+@pytest.mark.parametrize(
+    ("text", "remedy"),
+    [
+        ("n = 5", "=="),
+        ("n === 5", "=="),
+        ("n => 5", ">="),
+        ("n <> 5", "!="),
+        ("1 < n < 9", "by and"),
+        ("n == 5 == 5", "by and"),
+        ("a AND b", "Write and"),
+        ("a && b", "Write and"),
+        ("a || b", "Write or"),
+        ("a OR b", "Write or"),
+        ("!a", "Write not"),
+        ("a is None", "== null"),
+        ("a - b > 1", "no arithmetic"),
+        ("n + 1", "no arithmetic"),
+        ("-total > 1", "not begin with it"),
+        ("2nd == 1", "2nd:second"),
+        ("Order ID > 3", "no spaces"),
+        ("len(x) > 3", "no functions"),
+        ("n in (1, 2)", "in brackets"),
+        ("{n} > 1", "without braces"),
+        ("$n > 1", "without braces"),
+        ("l[0] > 1", "l.0"),
+        ("n == 'it's'", "quotes of one kind"),
+    ],
+)
+def test_an_error_says_what_to_write_instead(text: str, remedy: str) -> None:
+    """For what people know from other languages."""
+    with pytest.raises(ConditionError) as caught:
+        Condition(text)
+    assert remedy in caught.value.hint
+
+
+def test_names_may_hold_dashes() -> None:
+    """Only inside."""
+    assert Condition("order-id == 3 and not-yet").names == ("order-id", "not-yet")

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from agentmap_asgi.agents.registry import Call, agent
 from agentmap_asgi.errors import UnknownExecution
-from agentmap_asgi.execution.records import stamp
 from agentmap_asgi.execution.identity import execution_id
+from agentmap_asgi.execution.records import stamp
 from agentmap_asgi.testing import FakeClock
 
 

@@ -217,7 +217,9 @@ async def test_where_a_raised_error_leads(
         assert (error is None) is (status == "completed")
         if error:
             assert (error["node"], error["source"]) == ("A", {"file": "flows.csv", "row": 2})
-        finished = [e for e in await made.get_execution_events(document["execution_id"]) if e["event"] == "node_finished"]
+        finished = [
+            e for e in await made.get_execution_events(document["execution_id"]) if e["event"] == "node_finished"
+        ]
         assert (finished[0]["status"], finished[0]["success"], finished[0]["state_delta"]) == ("failed", False, {})
         assert finished[0]["error"]["node"] == "A"
         assert [e["node"] for e in finished[1:]] == finished[0]["edge_taken"]
@@ -417,6 +419,18 @@ async def test_output_validation(mode: str, result: Any, status: str, tmp_path: 
     assert document["status"] == status
     if status == "failed":
         assert (document["error"]["code"], document["result"]) == ("result_invalid", {})
+
+
+async def test_output_validation_may_warn(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The result is stored as without it, and a warning names the node and the keys."""
+
+    async def give(call: Call) -> Any:
+        return {"a": 1, "c": 3}
+
+    rows = [node("A", "give", output="a|b", context={"output_validation": "warn"})]
+    assert (await run(tmp_path, rows, agents={"give": give}))["result"] == {"a": 1, "b": None, "c": 3}
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "The node A of Flow: The result has no b" in caplog.text
 
 
 async def test_state_updates_may_set_the_flag(tmp_path: Path) -> None:

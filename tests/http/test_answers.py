@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 import pytest
+from anyio import create_task_group
+from anyio.lowlevel import checkpoint
 from faces import client, service_of
 from starlette.exceptions import HTTPException
 
@@ -320,6 +323,31 @@ async def test_a_file_is_validated_and_forgotten(service: AgentMapService) -> No
         assert refused.status_code == 415
         garbage = await http.post("/validate", content=bytes(range(256)) * 40, headers={"content-type": "text/csv"})
         assert garbage.json()["valid"] is False
+
+
+@pytest.mark.anyio
+async def test_a_file_is_validated_beside_the_event_loop(folder: Path) -> None:
+    """Other requests are answered meanwhile."""
+    asked = threading.Event()
+
+    class Waiting(AgentMapService):
+        def validate_workflows(self, data: bytes, file: str = "upload.csv") -> dict[str, Any]:
+            assert asked.wait(60)
+            return super().validate_workflows(data, file)
+
+    made = await service_of(folder, kind=Waiting)
+    content = b"GraphName,Node\nNew,A\n"
+    async with client(AgentMapApp(service=made)) as http, create_task_group() as tasks:
+        answers = []
+
+        async def validate() -> None:
+            answers.append(await http.post("/validate", content=content, headers={"content-type": "text/csv"}))
+
+        tasks.start_soon(validate)
+        await checkpoint()
+        assert (await http.get("/health")).status_code == 200
+        asked.set()
+    assert answers[0].json()["valid"] is True
 
 
 class Raising(AgentMapService):

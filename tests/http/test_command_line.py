@@ -126,6 +126,17 @@ def test_files_are_checked(source: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert (status, {json.loads(line)["code"] for line in out.splitlines()}) == (1, {"AM-A001", "AM-R001"})
 
 
+def test_checking_looks_at_the_single_paths(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A field that one path leaves out is reported where it is read."""
+    rows = ["A,branching,B,C,x,,", "B,,,,,text,D", "C,,,,,,D", "D,,,,text,,"]
+    header = "GraphName,Node,AgentType,Success_Next,Failure_Next,Input_Fields,Output_Field,Edge\n"
+    (tmp_path / "paths.csv").write_text(header + "".join(f"G,{row}\n" for row in rows))
+    status, out, _ = run(capsys, "check", tmp_path)
+    assert status == 0
+    assert out.count("AM-F001") == 1
+    assert "row 5, column Input_Fields" in out
+
+
 def test_workflows_are_drawn(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Mermaid, DOT or JSON."""
     assert run(capsys, "graph", source, "Hello")[1].startswith("flowchart")

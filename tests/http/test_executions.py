@@ -285,8 +285,10 @@ async def test_a_list_is_narrowed(face: str, store: str, tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     "query",
-    ["limit=0", "limit=201", "limit=x", "status=done", "since=yesterday", "until=2026-01-01T00:00:00", "cursor=x"]
-    + ["cursor=%C3%A4", "waiting_for=you", "cursor=MTIz"],
+    [
+        *("limit=0", "limit=201", "limit=x", "status=done", "since=yesterday", "until=2026-01-01T00:00:00"),
+        *("cursor=x", "cursor=%C3%A4", "cursor=MTIz", "waiting_for=you"),
+    ],
 )
 async def test_a_wrong_filter_is_named(query: str, tmp_path: Path) -> None:
     """422 with the parameter's name as the code."""

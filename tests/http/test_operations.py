@@ -6,13 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from faces import ASKED, ROWS, WAYS, Way, service_of
+from faces import ASKED, ROWS, WAYS, Way, client, service_of
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from agentmap_asgi import AgentMapService
+from agentmap_asgi import AgentMapApp, AgentMapService
 from agentmap_asgi.http.operations import OPERATIONS
-from agentmap_asgi.workflows.checks import RESERVED
+from agentmap_asgi.workflows.checks import BEHIND, RESERVED
 
 pytest_plugins = ("sources",)
 
@@ -29,10 +29,27 @@ def test_each_operation_has_a_request() -> None:
     assert list(ASKED) == [row.name for row in OPERATIONS]
 
 
-def test_first_words_of_literal_paths_are_reserved() -> None:
+def test_the_words_of_literal_paths_are_reserved() -> None:
     """No workflow can hide an operation, and none is hidden without being told so."""
-    words = {row.path.split("/")[1] for row in OPERATIONS}
-    assert {word for word in words if not word.startswith("{")} <= RESERVED
+    firsts = {row.path.split("/")[1] for row in OPERATIONS}
+    assert {word for word in firsts if not word.startswith("{")} <= RESERVED
+    others = {word for row in OPERATIONS for word in row.path.split("/")[2:]}
+    assert {word for word in others if not word.startswith("{")} <= RESERVED.union(BEHIND)
+
+
+@pytest.mark.anyio
+async def test_workflows_with_reserved_names_are_reached(tmp_path: Path) -> None:
+    """Described under /workflows/{name}, started by the name in the body."""
+    names = sorted(RESERVED.union(BEHIND))
+    (tmp_path / "odd.csv").write_text("GraphName,Node\n" + "".join(f"{name},A\n" for name in names))
+    made = await service_of(tmp_path)
+    async with client(AgentMapApp(service=made)) as http:
+        for name in names:
+            found = await http.get(f"/workflows/{name}")
+            assert (found.status_code, found.json().get("name")) == (200, name)
+            assert (await http.get(found.json()["links"]["self"])).json()["name"] == name
+            assert (await http.get(f"/workflows/odd::{name}/schema")).json()["title"] == name
+            assert (await http.post("/execute", json={"graph_name": name})).json()["graph_name"] == name
 
 
 @pytest.mark.anyio

@@ -6,6 +6,7 @@ import asyncio
 import os
 import sys
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from writes import batch, start
@@ -90,11 +91,23 @@ async def write(store: SQLiteStore, number: str) -> None:
         say(str(last))
 
 
+async def write_one(store: SQLiteStore, name: str) -> None:
+    await store.create(start(name))
+    say("written")
+
+
 async def main() -> None:
     what, path, *rest = sys.argv[1:]
-    store = SQLiteStore(Path(path), namespace="tests")
+    store = SQLiteStore(Path(path), namespace="tests", source="flows.csv")
+    if what == "write_one":  # it opens the store when it is told to
+        say("ready")
+        await asyncio.to_thread(sys.stdin.readline)
     await store.open()
-    await {"claim": claim, "run": run, "fork": fork, "grow": grow, "write": write}[what](store, *rest)  # type: ignore[operator]
+    await PROGRAMS[what](store, *rest)
 
+
+PROGRAMS: dict[str, Callable[..., Awaitable[None]]] = {
+    program.__name__: program for program in (claim, run, fork, grow, write, write_one)
+}
 
 asyncio.run(main())

@@ -28,10 +28,14 @@ class Backwards:
         return data[::-1]
 
 
+def sqlite(folder: Path, codec: Backwards | None = None) -> SQLiteStore:
+    return SQLiteStore(folder / "data" / "store.db", namespace="tests", source="flows.csv", codec=codec)
+
+
 STORES: dict[str, Callable[[Path], Store]] = {
     "transient": lambda folder: TransientStore("tests", keep=100),
-    "sqlite": lambda folder: SQLiteStore(folder / "data" / "store.db", namespace="tests"),
-    "encoded": lambda folder: SQLiteStore(folder / "data" / "store.db", namespace="tests", codec=Backwards()),
+    "sqlite": sqlite,
+    "encoded": lambda folder: sqlite(folder, Backwards()),
 }
 
 

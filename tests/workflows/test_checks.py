@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from sheets import REGISTRY, cell, codes, load, workflow
 
-from agentmap_asgi.workflows.checks import RESERVED, input_schema
+from agentmap_asgi.workflows.checks import BEHIND, RESERVED, input_schema
 from agentmap_asgi.workflows.diagnostics import Diagnostic
 
 HEADER = "GraphName,Node,AgentType,Edge,Success_Next,Failure_Next,Context,Input_Fields,Output_Field\n"
@@ -54,6 +54,55 @@ def test_a_target_that_differs_in_case_or_signs_has_a_fix(written: str) -> None:
 def test_an_unknown_target_without_a_near_name_hides_no_second_message() -> None:
     """What cannot be reached may be reached through the cell that is wrong, so only that is reported."""
     assert codes(findings("A,,Zzzzzz", "B,,C", "C")) == ["AM-R001"]
+
+
+@pytest.mark.parametrize("written", ["B,C", "B; C", "B\nC"])
+def test_targets_that_are_not_separated_by_bars_are_understood(written: str) -> None:
+    """One error that says how; what they lead to is not called unreachable."""
+    (problem,) = findings(f"A,,{cell(written)}", "B,,D", "C", "D")
+    assert (problem.code, problem.text, problem.fix) == ("AM-R001", written, "B|C")
+    assert "B|C" in problem.hint
+    (problem,) = findings('A,,"B,Qqqq"', "B,,D", "D")
+    assert (problem.code, problem.fix) == ("AM-R001", None)
+
+
+CAUSES = {
+    "an error value as target": (("A,,#REF!", "B"), "AM-V002"),
+    "an error value among targets": (("A,,B|#N/A", "B"), "AM-V002"),
+    "an error value as agent": (("A,#NAME?,B", "B"), "AM-V002"),
+    "an error value as input": (("A,branching,,B,,,#REF!", "B"), "AM-V002"),
+    "an error value as options": (("A,switch,,,,#VALUE!,x", "B"), "AM-V002"),
+    "a date as target": (("A,,1-Mar", "B"), "AM-R001"),
+    "options that are not understood": (("A,branching,,B,,{when", "B"), "AM-A003"),
+    "a switch without cases": (("A,switch,,,,{field=x}", "B"), "AM-A004"),
+}
+
+
+@pytest.mark.parametrize(("rows", "code"), CAUSES.values(), ids=CAUSES)
+def test_one_cause_gives_one_message(rows: tuple[str, ...], code: str) -> None:
+    """What follows from it is not reported too."""
+    problems = findings(*rows)
+    assert [(p.code, p.severity) for p in problems] == [(code, "error")]
+
+
+def test_options_written_as_a_text_are_one_note() -> None:
+    """That the agent has nothing to go by follows from it."""
+    (problem,) = findings("A,branching,,B,,when: amount > 100", "B")
+    assert (problem.code, problem.severity) == ("AM-A008", "info")
+    assert "{key=value}" in problem.hint
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "GraphName,Node,AgentType,Sucess_Next,Failure_Next,Context,Input_Fields,Output_Field",
+        "GraphName,Node,AgentType,Success_Next,Failure_Next,Contxt,Inptu_Fields,Output_Field",
+    ],
+)
+def test_a_misspelt_header_is_reported_alone(header: str) -> None:
+    """Nodes that its cells lead to are not called unreachable, and agents are not said to lack what it gives."""
+    loaded = load(header + "\nG,A,branching,B,C,{when=x},,\nG,B,input,D,,,,x\nG,C,orchestrator,D,,,x,\nG,D,,,,,,\n")
+    assert {p.code for p in loaded.findings} == {"AM-H002"}
 
 
 def test_each_unknown_target_is_reported_in_its_column() -> None:
@@ -137,6 +186,14 @@ def test_reserved_workflow_names_warn(name: str) -> None:
     assert f"/workflows/{name}" in problem.hint
 
 
+@pytest.mark.parametrize("name", sorted(BEHIND))
+def test_words_further_behind_in_paths_are_noted(name: str) -> None:
+    """Such a workflow has paths of its own, and another way where they mean something else."""
+    (problem,) = load(f"GraphName,Node\n{name},A\n").findings
+    assert (problem.code, problem.severity, problem.column_name) == ("AM-N006", "info", "GraphName")
+    assert "/execute" in problem.hint or f"file::{name}" in problem.hint
+
+
 def test_a_field_read_before_it_is_written_warns() -> None:
     """When only a later node writes it."""
     (problem,) = findings("A,,B,,,,total", "B,,,,,,,total")
@@ -163,6 +220,74 @@ def test_fields_in_order_are_clean(rows: tuple[str, ...]) -> None:
     assert findings(*rows) == []
 
 
+WRONG = {
+    "on_item_error": ('{"on_item_error": "colect"}', "AM-A004", "error", "collect"),
+    "concurrency of none": ('{"concurrency": 0}', "AM-A004", "error", "whole number"),
+    "concurrency as text": ('{"concurrency": "many"}', "AM-A004", "error", "whole number"),
+    "concurrency as a truth": ('{"concurrency": true}', "AM-A004", "error", "whole number"),
+    "output_validation": ('{"output_validation": "strict"}', "AM-A004", "error", "ignore, warn or error"),
+    "on_error": ('{"on_error": "proceed"}', "AM-A004", "warning", "fail or continue"),
+    "idempotent": ('{"idempotent": "yes"}', "AM-A004", "warning", "without quotes"),
+    "a list": ('{"on_item_error": ["skip"]}', "AM-A004", "error", "collect"),
+    "an unknown name": ('{"concurency": 3}', "AM-A008", "info", "'concurrency'"),
+    "a foreign name": ('{"temperature": 0.2}', "AM-A008", "info", "no effect"),
+    "foreign names": ('{"temperature": 0.2, "max_tokens": 400}', "AM-A008", "info", "no effect"),
+    "a text": ("be brief", "AM-A008", "info", "{key=value}"),
+}
+
+
+@pytest.mark.parametrize(("context", "code", "severity", "word"), WRONG.values(), ids=WRONG)
+def test_wrong_options_are_reported_at_their_cell(context: str, code: str, severity: str, word: str) -> None:
+    """With what to write instead. A name that nobody knows is a note, never an error."""
+    header = "GraphName,Node,Output_Field,Map_Over,Context\n"
+    (problem,) = load(f"{header}G,A,a|b,items,{cell(context)}\n").findings
+    assert (problem.code, problem.severity, problem.column, problem.row) == (code, severity, "E", 2)
+    assert word in problem.hint
+
+
+def test_options_of_own_agents_are_their_own() -> None:
+    """Only what the execution itself looks at is checked: without Map_Over `concurrency` may mean anything."""
+    header = "GraphName,Node,AgentType,Output_Field,Map_Over,Context\n"
+    own = cell('{"concurrency": "high", "output_validation": "strict", "colour": "red"}')
+    assert codes(load(f"{header}G,A,lookup,a,,{own}\n")) == []
+    assert codes(load(f"{header}G,A,lookup,a|b,items,{own}\n")) == ["AM-A004", "AM-A004"]
+
+
+def test_right_options_are_clean() -> None:
+    """Those of the agent, and those that any node may have."""
+    header = "GraphName,Node,AgentType,Output_Field,Map_Over,Context\n"
+    options = '{"on_error": "continue", "on_item_error": "skip", "concurrency": 3, "output_validation": "warn", "keywords": "a b", "idempotent": true, "separator": ","}'  # fmt: skip # noqa: E501
+    assert codes(load(f"{header}G,A,summary,a|b,x,{cell(options)}\n")) == []
+
+
+@pytest.mark.parametrize("default", ["5", '[""]', '""'])
+def test_the_default_of_a_switch_is_a_node(default: str) -> None:
+    """Another value is an error; a name that does not exist is an unknown target."""
+    options = cell(f'{{"field": "k", "cases": {{"x": "B"}}, "default": {default}}}')
+    (problem,) = findings(f"A,switch,,,,{options}", "B")
+    assert (problem.code, problem.severity, problem.column_name) == ("AM-A004", "error", "Context")
+    gone = cell('{"field": "k", "cases": {"x": "B"}, "default": "Bb"}')
+    (problem,) = findings(f"A,switch,,,,{gone}", "B")
+    assert (problem.code, problem.text, problem.column_name) == ("AM-R001", "Bb", "Context")
+
+
+def test_the_node_type_of_an_orchestrator_is_one_that_nodes_have() -> None:
+    """Without a default_target nothing could be chosen, so it is an error."""
+    for written in ("echo", "Echo", "EchoAgent"):
+        assert findings(f"A,orchestrator,,,,{{nodeType={written}}},request", "B,echo", "C,echo") == []
+    (problem,) = findings("A,orchestrator,,,,{nodeType=ecko},request", "B,echo", "C,echo")
+    assert (problem.code, problem.severity, problem.text) == ("AM-A004", "error", "ecko")
+    assert "'echo'" in problem.hint
+    problems = findings('A,orchestrator,,,,"{nodeType=summary, default_target=B}",request', "B,echo")
+    assert [(p.code, p.severity) for p in problems] == [("AM-A004", "warning")]
+
+
+def test_an_input_node_names_what_it_asks_for() -> None:
+    """Without Output_Field it does nothing."""
+    (problem,) = findings("A,input,B", "B")
+    assert (problem.code, problem.severity, problem.column_name) == ("AM-A005", "warning", "Output_Field")
+
+
 def test_the_input_schema_asks_for_what_nobody_writes() -> None:
     """Fields that are read first and written by no node are required; those a node writes too are optional."""
     found = workflow(
@@ -175,6 +300,40 @@ def test_the_input_schema_asks_for_what_nobody_writes() -> None:
     assert schema["required"] == ["question", "topic", "ok", "order"]
     assert list(schema["properties"]) == ["question", "topic", "count", "ok", "order"]
     assert schema["additionalProperties"] is True
+
+
+def test_a_field_that_only_a_prompt_shows_is_an_optional_input() -> None:
+    """The text does without it. Input_Fields, conditions and the node's own parameters are another matter."""
+    header = "GraphName,Node,AgentType,Edge,Input_Fields,Output_Field,Prompt\n"
+    found = workflow(
+        header
+        + "G,A,default,B,who:name,text,Hello {name} of {firm} on {day.short}: {error} {text}\n"
+        + "G,B,echo,C,day,more,{text} {later}\n"
+        + "G,C,lookup,D,,later,{own}\nG,D,aggregator,,text,end,{unused}\n"
+    )
+    agents = {name: REGISTRY[node.agent_type] for name, node in found.nodes.items()}
+    schema = input_schema(found, agents)
+    assert list(schema["properties"]) == ["who", "firm", "day", "text", "later"]
+    assert schema["required"] == ["who", "day"]
+    assert schema["properties"]["firm"] == {"description": "Shown by A"}
+
+
+def test_a_prompt_that_shows_a_field_too_early_warns() -> None:
+    """At its Prompt cell, when only a later node writes the field; in a loop it is a note."""
+    header = "GraphName,Node,AgentType,Edge,Failure_Next,Output_Field,Prompt\n"
+    (problem,) = load(header + "G,A,,B,,,Total: {total} for {customer}\nG,B,,,,total,1\n").findings
+    assert (problem.code, problem.severity, problem.column_name, problem.text) == (
+        *("AM-F001", "warning", "Prompt", "total"),
+    )
+    assert "{total} stays" in problem.hint
+    rows = "G,Draft,,Review,,text,Mind: {feedback}\nG,Review,branching,,Draft,feedback,\n"
+    assert [(p.code, p.severity) for p in load(header + rows).findings if p.text == "feedback"] == [("AM-F001", "info")]
+
+
+def test_a_prompt_may_show_what_the_node_writes() -> None:
+    """A text that grows."""
+    header = "GraphName,Node,Edge,Output_Field,Prompt\n"
+    assert codes(load(header + "G,A,B,log,{log} a\nG,B,,log,{log} b\n")) == []
 
 
 def test_the_items_of_map_over_are_not_inputs() -> None:

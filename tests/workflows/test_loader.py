@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from sheets import REGISTRY, cell, codes, load, node, workflow
 
+from agentmap_asgi.agents.builtin import BUILTINS
+from agentmap_asgi.agents.registry import ABSENT
 from agentmap_asgi.config import AgentMapConfig
 from agentmap_asgi.workflows.loader import read_workflows
 from agentmap_asgi.workflows.rows import stem_of
@@ -47,9 +49,10 @@ def test_an_empty_graphname_is_filled_down() -> None:
 
 
 def test_a_first_row_without_graphname_is_reported() -> None:
-    """There is nothing to fill it from."""
+    """There is nothing to fill it from. Any workflow may lack the row, so none of the file can be started."""
     loaded = load("GraphName,Node\n,A\nG,B\n")
-    assert [(p.code, p.row) for p in loaded.diagnostics] == [("AM-N003", 2)]
+    assert [(p.code, p.row) for p in loaded.findings] == [("AM-N003", 2)]
+    assert loaded.workflows[0].broken
     assert loaded.rows == (2, 1, 1, 0)
 
 
@@ -208,3 +211,50 @@ def test_diagnostics_are_plain_json() -> None:
         "fix": "B",
     }
     assert str(problem).startswith("flows.csv, row 2, column Edge (C): AM-R001 ")
+
+
+FILES_WITH_ERRORS = {
+    "bytes that are no characters": b"GraphName,Node,Prompt\nG,A,h\x81llo\nH,A,x\n",
+    "bytes that are no characters in UTF-16": "GraphName,Node\nG,Aby\n".encode("utf-16").replace(
+        b"b\0y\0", b"\x00\xd8y\0"
+    ),
+    "a first row without a workflow": b"GraphName,Node\n,A\nG,B\n",
+    "a first row without any name": b"GraphName,Node,Prompt\n,,x\nG,B,\n",
+    "a surplus cell in a first row": b"GraphName,Node\n,,x\nG,B\n",
+    "an open quote": b'GraphName,Node,Prompt\nG,A,x\nH,B,"open\n',
+    "a later row without a node": b"GraphName,Node\nG,A\nG,\nH,A\n",
+    "a surplus cell": b"GraphName,Node\nG,A\nH,B,x\n",
+    "an unknown target": b"GraphName,Node,Edge\nG,A,Gone\nH,A,\n",
+    "a prompt that is not there": b"GraphName,Node,Prompt\nG,A,prompt:gone\nH,A,\n",
+    "a spreadsheet's error": b"GraphName,Node,Edge\nG,A,#REF!\nH,A,\n",
+}
+
+
+def test_an_error_of_the_file_hides_no_other() -> None:
+    """The graph is looked at nevertheless when no rows are missing."""
+    loaded = load(b"GraphName,Node,Edge,Prompt\nG,A,Gone,h\x81llo\nH,A,,\n")
+    assert codes(loaded) == ["AM-E003", "AM-R001"]
+    assert [w.broken for w in loaded.workflows] == [True, True]
+
+
+@pytest.mark.parametrize("data", FILES_WITH_ERRORS.values(), ids=FILES_WITH_ERRORS)
+def test_every_error_breaks_a_workflow(data: bytes) -> None:
+    """The one it belongs to, or all of the file when that cannot be told; only the others can be started."""
+    loaded = load(data)
+    errors = [problem for problem in loaded.findings if problem.severity == "error"]
+    assert errors
+    for problem in errors:
+        concerned = [w for w in loaded.workflows if problem.graph in (None, w.name)]
+        assert concerned == [w for w in loaded.workflows if w.broken]
+
+
+@pytest.mark.parametrize(
+    ("code", "word"), [("llm", "'llm'"), ("OpenAI", "'openai'"), ("ToolAgent", "'tool_agent'"), ("human", "'human'")]
+)
+def test_agents_that_agentmap_has_are_told_from_unknown_ones(code: str, word: str) -> None:
+    """Nothing else is suggested in their place; an own agent of the name may be given."""
+    (problem,) = load(f"GraphName,Node,AgentType\nG,A,{code}\n").findings
+    assert (problem.code, problem.severity, problem.fix) == ("AM-A001", "error", None)
+    assert "known to AgentMap and not available" in problem.message
+    assert word in problem.hint
+    assert BUILTINS.extended(dict.fromkeys(ABSENT.values(), print)).find(code) is not None

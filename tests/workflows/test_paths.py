@@ -6,7 +6,8 @@ import pytest
 from sheets import REGISTRY, workflow
 
 from agentmap_asgi.workflows.diagnostics import Diagnostic
-from agentmap_asgi.workflows.paths import MOST_WORK, check_paths
+from agentmap_asgi.workflows.graph import MOST_WORK
+from agentmap_asgi.workflows.paths import check_paths
 
 HEADER = "GraphName,Node,AgentType,Edge,Success_Next,Failure_Next,Input_Fields,Output_Field,Prompt,Context\n"
 
@@ -56,6 +57,18 @@ def test_a_field_that_nobody_reads_is_noted() -> None:
     assert [(p.code, p.severity, p.text) for p in problems] == [("AM-F002", "info", "lost")]
 
 
+def test_a_prompt_that_shows_what_one_path_leaves_out_warns() -> None:
+    """On that path the text would keep the braces."""
+    problems = findings("A,branching,,B,C,x", "B,,D,,,,text", "C,,D", "D,,,,,,,Dear {text} {caller}")
+    assert [(p.code, p.node, p.text, p.column_name) for p in problems] == [("AM-F001", "D", "text", "Prompt")]
+    assert "{text}" in problems[0].hint
+
+
+def test_decisions_need_not_be_read() -> None:
+    """Their use is where they lead."""
+    assert findings("A,branching,,B,C,x,decided", "B,,,,,,text", "C,,,,,,text") == []
+
+
 def test_loops_are_walked_once() -> None:
     """A loop's way back makes no path of its own."""
     assert findings("A,,B,,,,n", "B,branching,,C,A,n", "C,,,,,n") == []
@@ -74,5 +87,5 @@ def test_very_large_workflows_are_left_alone() -> None:
     """The analysis is more than linear."""
     last = int(MOST_WORK**0.5) + 1
     rows = [f"N{n},,N{n + 1},,,,f{n}" for n in range(last)]
-    assert findings(*rows, f"N{last}") == []
+    assert [problem.code for problem in findings(*rows, f"N{last}")] == ["AM-R012"]
     assert len(findings(*rows[:50], "N50")) == 50

@@ -179,6 +179,17 @@ def test_two_columns_of_one_meaning_are_merged() -> None:
     assert [n.edge for n in loaded.workflows[0].nodes.values()] == [("B",), ("C",), ()]
 
 
+def test_a_word_for_nothing_gives_way_to_the_other_column() -> None:
+    """In names, routing and fields; in texts it is a word like others."""
+    nodes = workflow(
+        "GraphName,Node,Edge,next_node,Output,Output_Field,Prompt,Instructions\n"
+        "G,A,None,B,N/A,text,None,x\nG,B,\u00a0,C,,more,,y\nG,C,nan,null,,,,\n"
+    ).nodes
+    assert [n.edge for n in nodes.values()] == [("B",), ("C",), ()]
+    assert [n.outputs for n in nodes.values()] == [("text",), ("more",), ()]
+    assert [n.prompt for n in nodes.values()] == ["None", "y", ""]
+
+
 def test_letters_are_those_of_spreadsheets() -> None:
     """A to Z, then AA."""
     assert [letter(n) for n in (0, 25, 26, 51, 52, 701, 702)] == ["A", "Z", "AA", "AZ", "BA", "ZZ", "AAA"]

@@ -1,0 +1,188 @@
+"""What the threads of a store do for its callers, and how these are told."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Generic, TypeVar
+from zlib import crc32
+
+from ..errors import StoreUnavailable
+from . import schema
+from .columns import Columns
+from .store import Batch, Row, Start
+
+T = TypeVar("T")
+
+
+class Desk:
+    """What the thread of a connection works with. `waiting` are entries that are yet to be written."""
+
+    def __init__(self, connection: sqlite3.Connection, columns: Columns) -> None:
+        self.connection = connection
+        self.columns = columns
+        self.waiting: list[tuple[Any, ...]] = []
+
+    def flush(self) -> None:
+        if self.waiting:
+            self.connection.executemany(schema.INSERT_ENTRY, self.waiting)
+            self.waiting = []
+
+    def pin(self, pins: Mapping[str, str]) -> None:
+        """Keep those definitions that are not there yet; the text is asked for only then."""
+        for name in pins:
+            if self.connection.execute("SELECT 1 FROM definitions WHERE hash = ?", (name,)).fetchone() is None:
+                text = pins[name]
+                self.connection.execute(
+                    "INSERT INTO definitions (hash, text, sum) VALUES (?, ?, ?)", (name, text, crc32(text.encode()))
+                )
+
+    def taken(self, identity: str, key: str | None) -> Row:
+        """Why a new execution could not be kept: the one that has its id or its key."""
+        namespace = self.columns.namespace
+        found = self.connection.execute(schema.FIND, (namespace, identity)).fetchone()
+        if found is None and key is not None:
+            found = self.connection.execute(schema.FIND_KEY, (namespace, key)).fetchone()
+        if found is None:
+            raise ValueError(f"The id {identity} is taken in another namespace")
+        return self.columns.row(found)
+
+
+class Job(Generic[T]):
+    """Something to be done in a thread, and who waits for it."""
+
+    __slots__ = ("error", "execution", "future", "loop", "value")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, execution: str = "") -> None:
+        self.loop = loop
+        self.future: asyncio.Future[T] = loop.create_future()
+        self.execution = execution
+        self.value: T | None = None
+        self.error: BaseException | None = None
+
+    def prepare(self, columns: Columns) -> None:
+        """What can be done before the transaction begins."""
+
+    def do(self, desk: Desk) -> T:
+        raise NotImplementedError
+
+
+class Do(Job[T]):
+    __slots__ = ("_function",)
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, function: Callable[[sqlite3.Connection], T], execution: str = ""
+    ) -> None:
+        super().__init__(loop, execution)
+        self._function = function
+
+    def do(self, desk: Desk) -> T:
+        desk.flush()
+        return self._function(desk.connection)
+
+
+class Create(Job[Row | None]):
+    __slots__ = ("_row", "_start")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, start: Start) -> None:
+        super().__init__(loop, start.id)
+        self._start = start
+
+    def prepare(self, columns: Columns) -> None:
+        self._row = columns.values(self._start.row())
+
+    def do(self, desk: Desk) -> Row | None:
+        if not desk.connection.execute(schema.INSERT, self._row).rowcount:
+            return desk.taken(self._start.id, self._start.key)
+        pins = self._start.pins()
+        if pins:
+            desk.pin(pins)
+        return None
+
+
+class Append(Job[bool]):
+    __slots__ = ("_batch", "_entries", "_update", "_values")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, batch: Batch) -> None:
+        super().__init__(loop, batch.id)
+        self._batch = batch
+
+    def prepare(self, columns: Columns) -> None:
+        batch = self._batch
+        self._update, self._values = columns.changes(batch)
+        self._entries = columns.entries(batch.id, batch.entries())
+
+    def do(self, desk: Desk) -> bool:
+        if not desk.connection.execute(self._update, self._values).rowcount:
+            return False
+        desk.waiting += self._entries
+        pins = self._batch.pins()
+        if pins:
+            desk.pin(pins)
+            desk.connection.executemany(
+                "INSERT OR IGNORE INTO pins (execution, definition) VALUES (?, ?)",
+                [(self._batch.id, name) for name in pins],
+            )
+        return True
+
+
+def own_fault(exc: BaseException) -> bool:
+    """Whether an error comes from what was to be written, and not from the file or the disk."""
+    if not isinstance(exc, sqlite3.Error):
+        return not isinstance(exc, OSError | MemoryError | StoreUnavailable)
+    if isinstance(exc, sqlite3.OperationalError):
+        return getattr(exc, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR
+    return isinstance(
+        exc,
+        sqlite3.IntegrityError
+        | sqlite3.DataError
+        | sqlite3.InterfaceError
+        | sqlite3.ProgrammingError
+        | sqlite3.NotSupportedError,
+    )
+
+
+def told(exc: BaseException) -> BaseException:
+    """What a caller is told: sqlite3 stays in these modules, and a future cannot carry StopIteration."""
+    if isinstance(exc, sqlite3.Error | StopIteration):
+        error = ValueError(f"This cannot be written: {exc!r}")
+        error.__cause__ = exc
+        return error
+    return exc
+
+
+def unavailable(done: str, exc: BaseException) -> StoreUnavailable:
+    if isinstance(exc, StoreUnavailable):
+        return StoreUnavailable(exc.message)
+    error = StoreUnavailable(f"The store cannot be {done} just now: {exc}")
+    error.__cause__ = exc
+    return error
+
+
+def answer(jobs: Iterable[Job[Any]], then: Callable[[], None] = lambda: None) -> None:
+    """Tell who waits, with one call for each loop; `then` is called on one of the loops, when they know."""
+    loops: dict[asyncio.AbstractEventLoop, list[Job[Any]]] = {}
+    for job in jobs:
+        loops.setdefault(job.loop, []).append(job)
+    last = len(loops) - 1
+    for number, (loop, some) in enumerate(loops.items()):
+        told = then if number == last else None
+        try:
+            loop.call_soon_threadsafe(_settle, some, told)
+        except RuntimeError:  # the loop is closed, and nobody waits any more
+            if told is not None:
+                told()
+
+
+def _settle(jobs: list[Job[Any]], then: Callable[[], None] | None) -> None:
+    for job in jobs:
+        future = job.future
+        if future.done():  # cancelled
+            continue
+        if job.error is None:
+            future.set_result(job.value)
+        else:
+            future.set_exception(job.error)
+    if then is not None:
+        then()
