@@ -347,6 +347,20 @@ class Run(Performing):
             self._waiters.append(waiter)
             await waiter
 
+    async def wait_for(self, seconds: float) -> None:
+        """As `wait`, for so long at most."""
+        if not self.settled:
+            loop = self.host.loop
+            waiter = loop.create_future()
+            self._waiters.append(waiter)
+            timer = loop.call_later(seconds, _release, waiter)
+            try:
+                await waiter
+            finally:
+                timer.cancel()
+                if not self.settled:
+                    self._waiters.remove(waiter)
+
     def cancel(self) -> None:
         """End the run now: running agents are cancelled, results that come later are dropped."""
         if self.status == "queued":
@@ -786,6 +800,11 @@ class Run(Performing):
         if self.parent is None:
             self.told()
             self.host.settled(self)
+
+
+def _release(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
 
 
 def inline_call(node: PlanNode) -> Step:

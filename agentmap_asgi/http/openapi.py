@@ -61,7 +61,7 @@ def described(row: Operation) -> dict[str, Any]:
         "summary": row.summary,
         "parameters": parameters,
         "responses": {
-            "200": {"description": "OK", "content": content},
+            **{str(status): _answered(status, content) for status in row.statuses},
             **{str(status): refused(status) for status in sorted({*row.problems, *ALWAYS})},
         },
     }
@@ -73,8 +73,13 @@ def described(row: Operation) -> dict[str, Any]:
     if row.body is not None:
         bodies["application/json"] = {"schema": _ref(row.body)}
     if bodies:
-        found["requestBody"] = {"required": True, "content": bodies}
+        found["requestBody"] = {"required": not row.optional_body, "content": bodies}
     return found
+
+
+def _answered(status: int, content: dict[str, Any]) -> dict[str, Any]:
+    empty = {"description": phrase(status)}
+    return empty if status == 204 else {**empty, "content": content}
 
 
 def path_parameter(name: str) -> dict[str, Any]:

@@ -126,6 +126,8 @@ class AgentMapService(Executions):
     ) -> dict[str, Any]:
         run, found = await self._begun(graph_name, initial_state, context, call_options.get())
         if run is None:
+            while found["status"] in ("queued", "running"):
+                found = await self.until_settled(found["execution_id"], 60.0)
             return found
         if not run.settled:
             await run.wait()
@@ -248,15 +250,20 @@ class AgentMapService(Executions):
     def readiness(self) -> dict[str, Any]:
         """Whether new executions are taken on, and how much is going on."""
         runtime = self._runtimes.get(asyncio.get_running_loop())
-        stopping = runtime is not None and runtime.stopping
         return {
-            "ready": not stopping,
+            "ready": not self.stopping,
             "workflows": len(self.catalogue.workflows),
             "running": 0 if runtime is None else len(runtime.running),
             "queued": 0 if runtime is None else runtime.queued,
             "threads_in_use": 0 if runtime is None else runtime.threads.in_use,
             "unresponsive_agents": 0 if runtime is None else len(runtime.leaks) + len(runtime.threads.abandoned),
         }
+
+    @property
+    def stopping(self) -> bool:
+        """Whether this event loop takes nothing more on."""
+        runtime = self._runtimes.get(asyncio.get_running_loop())
+        return runtime is not None and runtime.stopping
 
     # Operating.
 

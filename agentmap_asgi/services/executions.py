@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import AsyncIterator, Mapping
+from bisect import bisect_left
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing
 from contextvars import ContextVar
 from functools import partial
 from typing import Any, Final, NamedTuple
 
+from ..agents.registry import Registry
 from ..config import AgentMapConfig
 from ..context import AgentMapContext
 from ..errors import (
@@ -25,12 +28,14 @@ from ..execution.document import document, listed, stored_document
 from ..execution.executor import Run
 from ..execution.host import Facts
 from ..execution.identity import execution_id
-from ..execution.records import events, events_of
+from ..execution.overlay import overlaid
+from ..execution.records import Record, events, events_of
 from ..execution.rewind import rewound
 from ..execution.runtime import Runtime
 from ..execution.values import copied
 from ..execution.waits import ACTIONS, Answer, checked
 from ..stores.store import FINISHED, Filter, Row, Store
+from ..workflows import drawing
 from ..workflows.model import Workflow
 from .audit import owner
 from .instruments import Instruments
@@ -70,6 +75,7 @@ class Executions:
     context: AgentMapContext
     store: Store
     instruments: Instruments
+    registry: Registry
 
     # What the service gives.
 
@@ -181,7 +187,10 @@ class Executions:
             raise KeyReused()
         if options is not None and options.replayed is not None and not options.replayed.done():
             options.replayed.set_result(True)
-        return await self.get_execution_status(row.id)
+        found = await self.get_execution_status(row.id)
+        if options is not None and options.accepted is not None and not options.accepted.done():
+            options.accepted.set_result(found)
+        return found
 
     # Looking.
 
@@ -250,11 +259,12 @@ class Executions:
         """What happened in an execution so far, in order: events with a greater sequence. Raises UnknownExecution."""
         run = self._live(execution_id)
         if run is not None:
-            records = run.records if run.ledger is None else run.records[: run.kept]
+            # The record before may stand for two events, of which one is asked for.
+            begin = bisect_left(run.records, after - 1, key=_number) if after > 1 else 0
+            records = run.records[begin:] if run.ledger is None else run.records[begin : run.kept]
             found = list(events(run.plan, records, run.wall_offset))
         else:
             await self._row(execution_id)
-            # The record before may stand for two events, of which one is asked for.
             entries = await self.store.entries(execution_id, after=max(0, after - 1))
             found = [event for entry in entries for event in events_of(entry.sequence, entry.text)]
         return [event for event in found if event["sequence"] > after]
@@ -265,25 +275,36 @@ class Executions:
         """The events of an execution as they happen, from the one after `after` on. Raises UnknownExecution.
 
         Ends with the execution, or when it only waits for answers (with `follow` it goes on then). An item is None when
-        nothing has happened for a while, so that whoever reads can look whether it still wants to.
+        nothing has happened, about once a second, so that whoever reads can look whether it still wants to.
         """
-        row_sequence = after
+        async with aclosing(self.stream_batches(execution_id, after=after, follow=follow)) as batches:
+            async for batch in batches:
+                for event in batch:
+                    yield event
+                if not batch:
+                    yield None
+
+    async def stream_batches(
+        self, execution_id: str, *, after: int = 0, follow: bool = False
+    ) -> AsyncGenerator[list[dict[str, Any]]]:
+        """As `stream_execution`, with all events that are there at one moment together; empty when nothing happened."""
         while True:
             run = self._live(execution_id)
             told = _Bell(run) if run is not None else None
             try:
                 status = await self._status_of(execution_id, run)
-                for event in await self.get_execution_events(execution_id, after=row_sequence):
-                    row_sequence = event["sequence"]
-                    yield event
+                found = await self.get_execution_events(execution_id, after=after)
+                if found:
+                    after = found[-1]["sequence"]
+                    yield found
                 if status in FINISHED or (status == "suspended" and not follow):
                     return
+                if not found:
+                    yield found
                 if told is not None:
-                    if not await told.rings(1.0):
-                        yield None
+                    await told.rings(1.0)
                 else:
                     await asyncio.sleep(LOOK)
-                    yield None
             finally:
                 if told is not None:
                     told.close()
@@ -311,16 +332,48 @@ class Executions:
         `before` goes on after the (created_ns, execution_id) of the last one.
         """
         await self._ready_runtime()
-        rows = await self.store.select(Filter(graph, tuple(status), owner, tag, since, until, before, limit))
-        found = []
-        for row in rows:
-            run = self._live(row.id)
-            shown = self._shown(run) if run is not None else listed(row)
-            if status and shown["status"] not in status:
-                continue
-            short: dict[str, Any] = {name: shown[name] for name in SHORT if name in shown}
-            found.append({**short, "created_ns": row.created, "waiting": shown.get("waiting", [])})
+        found: list[dict[str, Any]] = []
+        while len(found) < limit:
+            wanted = Filter(graph, tuple(status), owner, tag, since, until, before, limit)
+            rows = await self.store.select(wanted)
+            for row in rows:
+                run = self._live(row.id)
+                shown = self._shown(run) if run is not None else listed(row)
+                if (not status or shown["status"] in status) and len(found) < limit:
+                    short: dict[str, Any] = {name: shown[name] for name in SHORT if name in shown}
+                    found.append({**short, "created_ns": row.created, "waiting": shown.get("waiting", [])})
+            if len(rows) < limit:
+                break
+            before = rows[-1].created, rows[-1].id
         return found
+
+    async def draw_execution(self, execution_id: str) -> dict[str, Any]:
+        """The graph, in the version that the execution began with, and what became of each node and edge of it.
+
+        `state` of a node is `pending`, `running`, `waiting`, `completed`, `failed`, `cut` (the execution ended under
+        it) or `skipped` (the execution ended without it). Raises UnknownExecution.
+        """
+        runtime = await self._ready_runtime()
+        run = self._live(execution_id)
+        if run is None:
+            row = await self._row(execution_id)
+            status, plan = row.status, await runtime.plan_of(row.definition, row.graph_id)
+        else:
+            status, plan = run.status if run.settled else "running", run.plan
+        found = await self.get_execution_events(execution_id)
+        drawn = drawing.to_dict(plan.workflow, self.registry)
+        return {"execution_id": execution_id, "status": status, **overlaid(drawn, found, status in FINISHED)}
+
+    async def until_settled(self, execution_id: str, seconds: float) -> dict[str, Any]:
+        """The document when it has ended, waits for answers only, or so many seconds are over."""
+        async for _ in self._changes(execution_id, seconds):
+            pass
+        return await self.get_execution_status(execution_id)
+
+    @property
+    def stopping(self) -> bool:
+        """Whether this event loop takes nothing more on."""
+        raise NotImplementedError
 
     # Acting.
 
@@ -537,7 +590,7 @@ class Executions:
 
 SHORT: Final = (
     *("success", "status", "execution_id", "graph_name", "error", "execution_time", "nodes_executed", "created_at"),
-    *("started_at", "completed_at", "definition", "owner", "tags", "attempt", "retry_of"),
+    *("graph_id", "started_at", "completed_at", "definition", "owner", "tags", "attempt", "retry_of"),
 )
 """What a listing shows of a document."""
 
@@ -563,6 +616,10 @@ def chosen(waits: list[dict[str, Any]], node: str | None) -> dict[str, Any]:
     if not found:
         raise ExecutionConflict(f"Nothing waits at {node!r}; open waits: {paths}")
     raise ExecutionConflict(f"Several nodes wait; name one of them in node: {paths}")
+
+
+def _number(record: Record) -> int:
+    return record[0]
 
 
 class _Bell:
