@@ -20,6 +20,7 @@ T = TypeVar("T")
 Expected = Refusal | AgentMapError | HTTPException
 
 GOING: Final = ("queued", "running")
+FROM_HTTP: Final = CallOptions(door="http")
 FOR_EVER: Final = 1e9
 
 logger: Final = logging.getLogger("agentmap_asgi.http")
@@ -67,7 +68,7 @@ class Calls:
         graph_name: str,
         state: dict[str, Any],
         context: dict[str, Any],
-        options: CallOptions,
+        options: CallOptions | None,
         seconds: float | None = None,
     ) -> Called:
         """Run a workflow through the service, and wait so long for its end (None: as long as it takes).
@@ -97,13 +98,13 @@ class Calls:
         graph_name: str,
         state: dict[str, Any],
         context: dict[str, Any],
-        options: CallOptions,
+        options: CallOptions | None,
         seconds: float | None,
     ) -> Called:
         loop = asyncio.get_running_loop()
         accepted: asyncio.Future[dict[str, Any]] = loop.create_future()
         replayed: asyncio.Future[bool] = loop.create_future()
-        token = call_options.set(options._replace(accepted=accepted, replayed=replayed))
+        token = call_options.set((options or FROM_HTTP)._replace(accepted=accepted, replayed=replayed))
         try:
             task = asyncio.ensure_future(self.service.execute_workflow(graph_name, state, context))
         finally:

@@ -136,10 +136,13 @@ def _seconds(exchange: Exchange, body: RunBody) -> float:
 
 def _options(
     exchange: Exchange, body: StateBody, key: bytes | str | None, execution_id: str | None = None
-) -> CallOptions:
-    tags = tuple(body.tags or ())
+) -> CallOptions | None:
+    """What travels beside the call; None when there is nothing to say."""
     if key is None:
-        return CallOptions(execution_id, "http", exchange.client, tags)
+        if execution_id is None and not body.tags and exchange.calls.service.instruments.audit is None:
+            return None
+        return CallOptions(execution_id, "http", exchange.client, tuple(body.tags or ()))
+    tags = tuple(body.tags or ())
     text = key.decode("latin-1") if isinstance(key, bytes) else key
     if not KEY.fullmatch(text):
         raise invalid_field("", "idempotency_key", "Idempotency-Key is a text of 1 to 255 visible ASCII characters")

@@ -15,7 +15,8 @@ _PLAIN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]*", re.ASCII)
 
 def execution_link(exchange: Exchange, execution_id: str) -> str:
     """Where an execution is described."""
-    if _PLAIN.fullmatch(execution_id) is None:
+    ours = execution_id.isascii() and execution_id.replace("-", "").isalnum()
+    if not ours and _PLAIN.fullmatch(execution_id) is None:
         execution_id = quote(execution_id, safe="", errors="replace")
     return exchange.link("/executions/" + execution_id)
 

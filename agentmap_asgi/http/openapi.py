@@ -49,9 +49,10 @@ def document(operations: Iterable[Operation], *, keys: bool = False, public: Col
 def described(row: Operation) -> dict[str, Any]:
     """One operation. Its models are references into the document's components."""
     parameters = [path_parameter(name) for name in row.parameters]
-    for name, summary, choices, told in row.query:
-        schema: dict[str, Any] = dict(told or {"type": "string"}) | ({"enum": list(choices)} if choices else {})
-        parameters.append({"name": name, "in": "query", "description": summary, "schema": schema})
+    for place, given in (("query", row.query), ("header", row.headers)):
+        for name, summary, choices, told in given:
+            schema: dict[str, Any] = dict(told or {"type": "string"}) | ({"enum": list(choices)} if choices else {})
+            parameters.append({"name": name, "in": place, "description": summary, "schema": schema})
     content: dict[str, Any] = dict.fromkeys(row.texts, TEXT)
     if row.answer is not None:
         content = {"application/json": {"schema": _ref(row.answer)}} | content

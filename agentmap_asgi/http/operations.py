@@ -21,7 +21,7 @@ READ_PROBLEMS: Final = (403, 404, 409)
 
 
 class Query(NamedTuple):
-    """A query parameter."""
+    """A query parameter, or a header."""
 
     name: str
     summary: str
@@ -49,6 +49,7 @@ class Operation:
     """Content types of a body that is a file."""
     optional_body: bool = False
     query: tuple[Query, ...] = ()
+    headers: tuple[Query, ...] = ()
     statuses: tuple[int, ...] = (200,)
     """Of answers that are no refusal."""
     texts: tuple[str, ...] = ()
@@ -72,6 +73,13 @@ FORMAT: Final = (Query("format", "How it is drawn: an object (default), or a tex
 
 FOLLOW: Final = Query("follow", "Go on while the execution waits for answers", ("true", "false"))
 AFTER: Final = Query("after", "Only events with a greater sequence", schema={"type": "integer", "minimum": 0})
+KEY: Final = Query(
+    "Idempotency-Key",
+    "The same key gives the same execution",
+    schema={"type": "string", "pattern": "^[!-~]{1,255}$"},
+)
+PREFER: Final = Query("Prefer", "`respond-async` does not wait for the end, `wait=5` so many seconds")
+SEEN: Final = Query("Last-Event-ID", "As `after`, which it beats", schema={"type": "integer", "minimum": 0})
 EXECUTION_PROBLEMS: Final = (403, 404, 503)
 BODY_PROBLEMS: Final = (400, 408, 413, 415, 422)
 
@@ -84,6 +92,7 @@ OPERATIONS: Final = (
         summary="Run a workflow",
         scope="run",
         body=schemas.ExecuteBody,
+        headers=(KEY, PREFER),
         answer=schemas.Execution,
         statuses=(200, 202),
         problems=EXECUTE_PROBLEMS,
@@ -97,6 +106,7 @@ OPERATIONS: Final = (
         scope="run",
         body=schemas.ExecuteBody,
         query=(FOLLOW,),
+        headers=(KEY,),
         answer=None,
         texts=(sse.SSE,),
         problems=EXECUTE_PROBLEMS,
@@ -126,6 +136,7 @@ OPERATIONS: Final = (
         summary="Run the workflow in the path",
         scope="run",
         body=schemas.RunBody,
+        headers=(KEY, PREFER),
         answer=schemas.NamedExecution,
         statuses=(200, 202),
         problems=EXECUTE_PROBLEMS,
@@ -138,6 +149,7 @@ OPERATIONS: Final = (
         summary="Run the workflow of a file",
         scope="run",
         body=schemas.RunBody,
+        headers=(KEY, PREFER),
         answer=schemas.NamedExecution,
         statuses=(200, 202),
         problems=EXECUTE_PROBLEMS,
@@ -232,6 +244,7 @@ OPERATIONS: Final = (
         summary="Stream the events of an execution",
         scope="read",
         query=(AFTER, FOLLOW),
+        headers=(SEEN,),
         answer=None,
         texts=(sse.SSE,),
         statuses=(200, 204),

@@ -21,8 +21,7 @@ from starlette.requests import Request
 from starlette.routing import Mount
 from starlette.types import ASGIApp, Message
 
-from agentmap_asgi import AgentMapApp, AgentMapConfig, AgentMapContext, AgentMapService, Call, agent
-from agentmap_asgi.execution.waits import Suspend
+from agentmap_asgi import AgentMapApp, AgentMapConfig, AgentMapContext, AgentMapService, Call, Suspend, agent
 from agentmap_asgi.services.fastapi import include_agentmap_routes
 
 CSV = (

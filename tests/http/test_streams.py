@@ -345,3 +345,26 @@ async def test_a_reader_loses_nothing_when_the_server_dies(tmp_path: Path) -> No
     assert names.count("completed") == 1
     assert names[-1] == "completed"
     assert names.count("node_finished") == count
+
+
+async def test_a_server_with_open_streams_stops(tmp_path: Path) -> None:
+    """uvicorn, told to stop, does not wait for an execution that goes on; the next process has it."""
+    flows = tmp_path / "flows"
+    await anyio.Path(flows).mkdir()
+    await anyio.Path(flows / "flows.csv").write_text("GraphName,Node,AgentType,Output_Field\nSteps,S1,step,s1\n")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    base = f"http://127.0.0.1:{port}"
+    async with _server(tmp_path, port) as process, httpx.AsyncClient(base_url=base, timeout=30) as http:
+        async with http.stream("POST", "/execute/stream", json={"graph_name": "Steps"}) as answer:
+            path, text = answer.headers["location"], ""
+            async for part in answer.aiter_text():
+                text += part
+                if "node_started" in text and process.poll() is None and "stopping" not in text:
+                    process.send_signal(signal.SIGTERM)
+        assert text.endswith(": the server is stopping; come again\n\n")
+        await anyio.to_thread.run_sync(lambda: process.wait(30))
+    await anyio.Path(tmp_path / "S1").touch()
+    async with _server(tmp_path, port), httpx.AsyncClient(base_url=base, timeout=30) as http:
+        rest = await http.get(f"{path}/stream", headers={"last-event-id": str(parsed(text)[-1]["id"])})
+    assert parsed(rest.text)[-1]["event"] == "completed"
