@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from ..stores.store import FINISHED, Row
@@ -26,7 +27,10 @@ class Shown(Protocol):
     ended_ns: int
     wall_offset: int
     context: Any
-    open: dict[str, Wait]
+
+    @property
+    def open(self) -> Mapping[str, Wait]: ...
+
     attempt: int
 
     @property

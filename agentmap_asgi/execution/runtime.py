@@ -177,7 +177,7 @@ class Runtime:
         for run in list(self.live.values()):
             if run.open and run.status == "running":
                 for path in expired(run.open.values(), now):
-                    if path in run.owners:
+                    if path in run.extra.owners:
                         run.answer(path, Answer(EXPIRED))
         if not self.store.durable or len(self.running) < self.config.max_running:
             for row in await self.store.due(now):
@@ -210,7 +210,7 @@ class Runtime:
             why = f"Its process has ended {claimed.attempt - 1} times; the execution may be what ends it"
             self.begin(run, lambda: run.interrupt_now(why))
             return
-        ready = run.ready
+        ready = run.extra.ready
         self.begin(run, lambda: run.go_on(ready, recovered=True))
 
     async def _prune(self) -> None:
@@ -246,13 +246,13 @@ class Runtime:
             own = []
             for entry in entries:
                 if entry.path:
-                    run.restored.setdefault(entry.path, []).append(entry)
+                    run.own().restored.setdefault(entry.path, []).append(entry)
                 else:
                     own.append(entry)
             # Those of sub-workflows are brought back with their nodes; until then they are known, and not answered.
-            run.open = {wait["path"]: wait for wait in json.loads(row.waits)}
+            run.own().open = {wait["path"]: wait for wait in json.loads(row.waits)}
             if own:
-                run.ready = restore(run, own)
+                run.own().ready = restore(run, own)
             return run
         except (RequestRefused, NodeFailure, KeyError, ValueError, TypeError) as exc:
             message = exc.message if isinstance(exc, AgentMapError) else "What is stored of it is damaged"
@@ -307,7 +307,7 @@ class Runtime:
     async def take_answer(self, run: Run, path: str, answer: Answer) -> Run:
         """Take an answer for an execution that runs here; who goes on with it. KeyError: the wait is open no more."""
         for _ in range(PATIENCE):
-            if path in run.owners or path not in run.open:
+            if path in run.extra.owners or path not in run.open:
                 break
             await asyncio.sleep(0.01)  # the sub-workflow that waits is being brought back
         if run.status == "suspended":  # by now
@@ -345,7 +345,7 @@ class Runtime:
             raise
         run = await self.restored(claimed)
         if run is not None:
-            ready = run.ready
+            ready = run.extra.ready
             self.begin(run, lambda: run.go_on(ready))
         return run
 

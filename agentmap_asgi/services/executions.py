@@ -509,7 +509,7 @@ class Executions:
             restored = await runtime.restored(row)
             if restored is None:
                 return await self._stored(made.id)
-            runtime.begin(restored, partial(restored.go_on, restored.ready))
+            runtime.begin(restored, partial(restored.go_on, restored.extra.ready))
         else:
             restored = made
             made.status = "queued"
@@ -571,7 +571,7 @@ class _Bell:
     def __init__(self, run: Run) -> None:
         self._run = run
         self._event = asyncio.Event()
-        run.watchers.add(self._event.set)
+        run.own().watchers.add(self._event.set)
         if run.settled:
             self._event.set()
 
@@ -583,7 +583,7 @@ class _Bell:
         return True
 
     def close(self) -> None:
-        self._run.watchers.discard(self._event.set)
+        self._run.extra.watchers.discard(self._event.set)
 
 
 async def _told(run: Run, seconds: float) -> bool:
