@@ -500,12 +500,12 @@ class Executions:
             if said is not None:
                 return said
             now = await self.store.find(row.id)
-            if now is None or now.status in FINISHED:
+            if now is None or now.status not in ("queued", "running"):
                 break
             await asyncio.sleep(0.05)
         if await self.store.withdraw(number):
             now = await self.store.find(row.id)
-            if now is not None and now.status not in FINISHED:
+            if now is not None and now.status in ("queued", "running"):
                 raise StoreUnavailable("The process that runs the execution does not answer; try again")
             return "ended"
         return await self.store.outcome(number) or "done"
