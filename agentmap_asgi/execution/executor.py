@@ -206,6 +206,11 @@ class Run(Performing):
         """Open waits of the execution by path; of the root."""
         return self.extra.open
 
+    @property
+    def has_waited(self) -> bool:
+        """Somewhere in it an answer was waited for."""
+        return self.extra is not _NO_EXTRA and any(record[1] == SUSPENDED for record in self.records)
+
     def own(self) -> Extra:
         """Where what few runs have can be changed."""
         if self.extra is _NO_EXTRA:

@@ -206,6 +206,11 @@ class Plan:
             self._order = Order(self.edges)
         return self._order
 
+    @property
+    def loops(self) -> bool:
+        """A node may run any number of times."""
+        return self.cyclic and bool(self.order().headers)
+
     def walker(self) -> Walker:
         return Walker(self.edges, self.joins, self.forks, self.order)
 

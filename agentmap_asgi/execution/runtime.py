@@ -60,13 +60,18 @@ class Runtime:
         plan: Callable[[Workflow], Plan],
         plan_for: Callable[[], Callable[[Workflow, str], Plan]],
         on_ended: Callable[[Run], None],
+        on_reload: Callable[[], Awaitable[None]],
         on_end: Callable[[Run], Awaitable[None]] | None = None,
     ) -> None:
         """`plan` compiles a workflow, `plan_for` gives what finds sub-workflows as they are now.
 
+        `on_reload` is awaited when another process has read the workflow files again.
         `on_ended` is called once for each execution that has ended here, before it is kept; `on_end` is awaited then.
         """
         self._on_ended = on_ended
+        self._on_reload = on_reload
+        self.generation = 0
+        """Of the workflow files, as the processes of a store count them."""
         self._plan = plan
         self._plan_for = plan_for
         self.on_end = on_end
@@ -122,6 +127,8 @@ class Runtime:
         else:
             self.runner = self.store.runner()
         self.runner_id = self.runner.id
+        if self.store.durable:
+            self.generation = await self.store.generation()
         if self.store.durable or await self.store.select(Filter(statuses=("suspended",), limit=1)):
             self.expects()
 
@@ -134,7 +141,13 @@ class Runtime:
 
         Only waits where nothing outlives the process; then it begins with the first that expires.
         """
-        duties = ((self._serve, 1), (self._expire, 5), (self._recover, 5), (self._prune, 3_000))
+        duties = (
+            (self._serve, 1),
+            (self._expire, 5),
+            (self._recover, 5),
+            (self._follow, 5),
+            (self._prune, 3_000),
+        )
         turn = 0
         while not self.stopping:
             for duty, every in duties if self.store.durable else duties[1:2]:
@@ -212,6 +225,13 @@ class Runtime:
             return
         ready = run.extra.ready
         self.begin(run, lambda: run.go_on(ready, recovered=True))
+
+    async def _follow(self) -> None:
+        """Read the workflow files again when another process has."""
+        now = await self.store.generation()
+        if now != self.generation:
+            self.generation = now
+            await self._on_reload()
 
     async def _prune(self) -> None:
         if self.config.retention_days:

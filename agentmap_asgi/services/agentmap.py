@@ -93,6 +93,7 @@ class AgentMapService(Executions):
         self._watcher: Watcher | None = None
         self._plans: dict[Workflow, Plan] = {}
         self._schemas: WeakKeyDictionary[Workflow, dict[str, Any]] = WeakKeyDictionary()
+        self._durations = {}
         self._counts: dict[str, dict[str, int]] = {}
         self._runtimes: dict[asyncio.AbstractEventLoop, Runtime] = {}
         self._checks: WeakKeyDictionary[asyncio.AbstractEventLoop, CapacityLimiter] = WeakKeyDictionary()
@@ -272,7 +273,14 @@ class AgentMapService(Executions):
         (`pending`), every error there is (`diagnostics`). A workflow that has errors now is served as it was before.
         """
         changes = await to_thread.run_sync(self._reload)
+        if self.store.durable:
+            runtime = await self._ready_runtime()
+            runtime.generation = await self.store.generation(bump=True)
         return changes.to_dict()
+
+    async def _follow(self) -> None:
+        """Another process has read the workflow files again."""
+        await to_thread.run_sync(self._reload)
 
     def _reload(self) -> Changes:
         """Blocks; runs in a thread."""
@@ -359,6 +367,7 @@ class AgentMapService(Executions):
                 plan=self._plan,
                 plan_for=self._sub_plans,
                 on_ended=self._count,
+                on_reload=self._follow,
                 on_end=self._after if self._overrides("post_workflow_execution") else None,
             )
             if self.config.enable_hot_reload and self._watcher is None:
@@ -368,6 +377,8 @@ class AgentMapService(Executions):
     def _count(self, run: Run) -> None:
         counts = self._counts.setdefault(run.plan.workflow.graph_id, {})
         counts[run.status] = counts.get(run.status, 0) + 1
+        if run.status == "completed":
+            self._timed(run)
         self.instruments.ended(run, self.catalogue.has)
 
     async def _after(self, run: Run) -> None:

@@ -29,7 +29,7 @@ from ..execution.executor import Run
 from ..execution.host import Facts
 from ..execution.identity import execution_id
 from ..execution.overlay import overlaid
-from ..execution.records import Record, events, events_of
+from ..execution.records import Record, events, events_of, stamp
 from ..execution.rewind import rewound
 from ..execution.runtime import Runtime
 from ..execution.values import copied
@@ -38,6 +38,7 @@ from ..stores.store import FINISHED, Filter, Row, Store
 from ..workflows import drawing
 from ..workflows.model import Workflow
 from .audit import owner
+from .estimates import Durations, estimate
 from .instruments import Instruments
 
 LOOK: Final = 0.2
@@ -75,6 +76,8 @@ class Executions:
     context: AgentMapContext
     store: Store
     instruments: Instruments
+    _durations: dict[tuple[str, str], Durations]
+    """By graph id and content hash."""
     registry: Registry
 
     # What the service gives.
@@ -162,6 +165,8 @@ class Executions:
         if ours is not None and ours in runtime.live:
             raise ExecutionConflict(f"There is an execution {ours!r} already")
         now = self.context.clock.time_ns()
+        if self.store.durable and (workflow.graph_id, workflow.version) not in self._durations:
+            await self._remember(workflow)
         run = self._new_run(runtime, workflow, ours or execution_id(now), values, run_context, facts)
         if len(runtime.running) < self.config.max_running and not runtime.queued:
             run.status = "running"  # as the store is told
@@ -196,9 +201,42 @@ class Executions:
 
     def _shown(self, run: Run) -> dict[str, Any]:
         """The document of a run that lives here; its end is shown once it is kept."""
-        if not run.settled and (run.ended_ns or run.status == "suspended"):
-            return document(run, shown="running")
-        return document(run)
+        if run.settled or not (run.ended_ns or run.status == "suspended"):
+            found = document(run)
+        else:
+            found = document(run, shown="running")
+        if found["status"] in ("queued", "running"):
+            self._forecast(run, found)
+        return found
+
+    def _forecast(self, run: Run, found: dict[str, Any]) -> None:
+        """Say when the execution will be done, as far as those before it tell."""
+        workflow = run.plan.workflow
+        known = self._durations.get((workflow.graph_id, workflow.version))
+        now = self.context.clock.monotonic_ns()
+        elapsed = 0.0 if found["status"] == "queued" else (now - run.started_ns) / 1e9
+        found["estimate"] = estimate(known, elapsed, loops=run.plan.loops)
+        left = found["estimate"]["p50_seconds_left"]
+        if left is not None:
+            found["estimated_completion"] = stamp(now + run.wall_offset + int(left * 1e9))
+
+    def _timed(self, run: Run) -> None:
+        """Learn from a completed execution how long its workflow takes; time spent waiting for people says nothing."""
+        if run.has_waited:
+            return
+        workflow = run.plan.workflow
+        key = (workflow.graph_id, workflow.version)
+        known = self._durations.get(key)
+        if known is None:
+            known = self._durations[key] = Durations()
+        known.add((run.ended_ns - run.started_ns) / 1e9)
+
+    async def _remember(self, workflow: Workflow) -> None:
+        """Learn from what the store has of the time before this process, once for each version."""
+        found = self._durations[workflow.graph_id, workflow.version] = Durations()
+        for definition, started, ended in reversed(await self.store.durations(workflow.graph_id)):
+            if definition == workflow.version:
+                found.add((ended - started) / 1e9)
 
     async def _document(self, run: Run) -> dict[str, Any]:
         """The document of a run that has settled, here or, when it was left to another process, there."""
@@ -462,12 +500,12 @@ class Executions:
             if said is not None:
                 return said
             now = await self.store.find(row.id)
-            if now is None or now.status in FINISHED:
+            if now is None or now.status not in ("queued", "running"):
                 break
             await asyncio.sleep(0.05)
         if await self.store.withdraw(number):
             now = await self.store.find(row.id)
-            if now is not None and now.status not in FINISHED:
+            if now is not None and now.status in ("queued", "running"):
                 raise StoreUnavailable("The process that runs the execution does not answer; try again")
             return "ended"
         return await self.store.outcome(number) or "done"

@@ -590,6 +590,33 @@ def sqlite(tmp_path: Path) -> dict[str, Any]:
     return kept(f"sqlite:///{tmp_path}/runs.db")
 
 
+async def test_the_process_that_was_asked_may_stop_running_it(tmp_path: Path) -> None:
+    """The execution is suspended before the answer of another process was looked at: that one goes on with it."""
+    go = asyncio.Event()
+
+    async def work(call: Call) -> Any:
+        await go.wait()
+
+    rows = [node("S", edge="W|A"), node("W", "work"), node("A", "suspend", output="a")]
+    lazy = sqlite(tmp_path) | {"patrol_seconds": 60.0}
+    async with serving(tmp_path, rows, config=lazy, agents={"work": work}) as here:
+        started = await here.start_execution("Flow", {})
+        run = here._runtime().live[started["execution_id"]]
+        while not run.open:
+            await asyncio.sleep(0)
+        assert run.ledger is not None
+        await run.ledger.ask()
+        async with serving(tmp_path, rows, config=lazy, agents={"work": work}) as there:
+            answer = asyncio.create_task(there.resume_execution(started["execution_id"], data=1))
+            runner = here._runtime().runner
+            assert runner is not None
+            while not await here.store.asked(runner):
+                await asyncio.sleep(0.01)
+            go.set()
+            await answer
+            assert (await at_rest(there, started))["result"] == {"a": 1}
+
+
 @pytest.mark.parametrize("durability", ["sync", "async", "exit"])
 async def test_an_answer_after_a_restart(durability: str, tmp_path: Path) -> None:
     """Another service over the same file shows what is asked, and goes on; what had run does not run again."""
