@@ -41,7 +41,10 @@ class AgentMapConfig:
     prompts_path: str | None = _setting(
         None, "The folder that `prompt:name` and `file:name` in a Prompt read from.", path=True
     )
-    storage_url: str = _setting("memory://", "Where executions are kept.")
+    storage_url: str = _setting(
+        "sqlite:///agentmap_data/agentmap.db",
+        "Where executions are kept: sqlite:/// and a path (made by the first execution), or memory:// for tests.",
+    )
     durability: str = _setting(
         "sync",
         "When a durable store writes: sync (a step is kept before the next one begins), async (soon after it), or exit "

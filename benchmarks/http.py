@@ -70,9 +70,9 @@ def bare() -> Any:
 
 def ours() -> Any:
     """The app, serving the five nodes."""
-    from agentmap_asgi import AgentMapApp
+    from agentmap_asgi import AgentMapApp, AgentMapConfig
 
-    return AgentMapApp(os.environ["BENCHMARK_CSV"])
+    return AgentMapApp(os.environ["BENCHMARK_CSV"], config=AgentMapConfig(storage_url="memory://"))
 
 
 class _Connection(asyncio.Protocol):

@@ -23,7 +23,9 @@ from agentmap_asgi.agents.registry import agent
 
 ROUNDS = 7
 FIELDS = 10
-CONFIG = AgentMapConfig(max_steps=1_000_000, max_branches=100_000, max_running=100_000, max_kept=10)
+CONFIG = AgentMapConfig(
+    storage_url="memory://", max_steps=1_000_000, max_branches=100_000, max_running=100_000, max_kept=10
+)
 
 Case = Callable[[], Awaitable[Any]]
 Row = dict[str, Any]

@@ -9,6 +9,8 @@ import hypothesis
 import pytest
 from blockbuster import BlockBuster
 
+from agentmap_asgi.config import AgentMapConfig
+
 # No deadline: how long one example takes depends on what else the machine does.
 hypothesis.settings.register_profile("short", deadline=None, max_examples=100)
 hypothesis.settings.register_profile("long", deadline=None, max_examples=10_000)
@@ -20,6 +22,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "blocks: the test blocks the event loop on purpose, to see what happens")
+    # Tests keep executions in memory unless they say otherwise, those in processes of their own too.
+    assert AgentMapConfig.__init__.__kwdefaults__ is not None
+    AgentMapConfig.__init__.__kwdefaults__["storage_url"] = "memory://"
+    os.environ["AGENTMAP_STORAGE_URL"] = "memory://"
     os.umask(0o022)  # what others may write is not run, so tests must not depend on who runs them
     hypothesis.settings.load_profile("long" if config.getoption("--long") else "short")
 

@@ -20,12 +20,12 @@ SERVED = sorted((EXAMPLES / "workflows").glob("*.csv"))
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.parent.name)
 def test_an_example_verifies_itself(script: Path, tmp_path: Path) -> None:
-    """It ends well, from any folder, without a warning, and says what it showed."""
+    """It ends well, from any folder, without a warning, and says what it showed. At most it leaves its store there."""
     command = [sys.executable, "-W", "error", str(script)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.strip()
-    assert list(tmp_path.iterdir()) == []
+    assert [left.name for left in tmp_path.iterdir()] in ([], ["agentmap_data"])
 
 
 @pytest.mark.parametrize("folder", sorted(path.parent for path in SCRIPTS), ids=lambda path: path.name)

@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextvars import Context
+from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
 from ..agents.registry import Step
@@ -83,10 +84,10 @@ class Extra:
 
 _NO_EXTRA: Final = Extra()
 """Shared by the many runs that have nothing of it; never changed. Fewer objects are less to collect."""
-_NO_TOKENS: Final[dict[Token, None]] = {}
+_NO_TOKENS: Final[Any] = MappingProxyType({})
 _NO_TEXTS: Final[frozenset[str]] = frozenset()
-_NO_TASKS: Final[set[asyncio.Task[Any]]] = set()
-_NO_FUTURES: Final[list[asyncio.Future[None]]] = []
+_NO_TASKS: Final[Any] = frozenset()
+_NO_FUTURES: Final[Any] = ()
 
 
 class Run(Performing):
@@ -346,25 +347,26 @@ class Run(Performing):
     async def wait(self) -> None:
         """Return when the run is terminal or suspended, kept and closed. Cancelling the wait does not touch the run."""
         if not self.settled:
-            waiter = self.host.loop.create_future()
-            if self._waiters is _NO_FUTURES:
-                self._waiters = []
-            self._waiters.append(waiter)
-            await waiter
+            await self._waiter()
 
     async def wait_for(self, seconds: float) -> None:
         """As `wait`, for so long at most."""
         if not self.settled:
-            loop = self.host.loop
-            waiter = loop.create_future()
-            self._waiters.append(waiter)
-            timer = loop.call_later(seconds, _release, waiter)
+            waiter = self._waiter()
+            timer = self.host.loop.call_later(seconds, _release, waiter)
             try:
                 await waiter
             finally:
                 timer.cancel()
                 if not self.settled:
                     self._waiters.remove(waiter)
+
+    def _waiter(self) -> asyncio.Future[None]:
+        waiter = self.host.loop.create_future()
+        if self._waiters is _NO_FUTURES:
+            self._waiters = []
+        self._waiters.append(waiter)
+        return waiter
 
     def cancel(self) -> None:
         """End the run now: running agents are cancelled, results that come later are dropped."""

@@ -133,7 +133,8 @@ class Performing:
         task.add_done_callback(self._driven)
 
     def _driven(self, task: asyncio.Task[Any]) -> None:
-        self.tasks.discard(task)
+        if self.tasks:
+            self.tasks.discard(task)
         if task.cancelled():
             if self.host.loop_ends:
                 self.root.leave("The event loop stops")
@@ -498,5 +499,6 @@ class Performing:
                 task.cancel()
             if left:
                 await asyncio.wait(left, timeout=self.host.config.cancel_grace)
-            self.tasks.difference_update(tasks)
+            if self.tasks:
+                self.tasks.difference_update(tasks)
         return [result for result in results if result is not MISSING]
