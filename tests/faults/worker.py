@@ -27,6 +27,7 @@ from world import GRAPHS, MEANT, STORE, TOLD, append, service, state_of, write
 from agentmap_asgi.context import SystemClock
 from agentmap_asgi.errors import ExecutionConflict, RequestRefused, ShuttingDown, StoreUnavailable
 from agentmap_asgi.services.agentmap import AgentMapService
+from agentmap_asgi.stores import files, writer
 from agentmap_asgi.stores.store import UNFINISHED, Filter
 
 
@@ -123,9 +124,17 @@ async def work(
     state: dict[str, Any] | None = None,
     clock: bool = False,
     reloads: bool = False,
+    checkpoint: int = writer.CHECKPOINT,
+    careless: bool = False,
     **given: Any,
 ) -> None:
-    """Start and answer until killed; after SIGTERM, or when all has ended, stop in order."""
+    """Start and answer until killed; after SIGTERM, or when all has ended, stop in order.
+
+    `checkpoint` is after how many pages the log is copied; `careless` breaks the store: it does not sync.
+    """
+    vars(writer)["CHECKPOINT"] = checkpoint
+    if careless:
+        vars(files)["PRAGMAS"] = (*files.PRAGMAS, "PRAGMA synchronous = OFF")
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     made = await asyncio.to_thread(lambda: service(folder, clock=Jumping(seed) if clock else None, **given))
