@@ -55,12 +55,16 @@ class Jumping(SystemClock):
 class Clients:
     """They start executions and answer them, and note what they are about to do and what they were told."""
 
-    def __init__(self, made: AgentMapService, folder: Path, seed: int) -> None:
+    def __init__(self, made: AgentMapService, folder: Path, seed: int, sync: bool = True) -> None:
+        self.sync = sync
         self.made = made
         self.folder = folder
         self.random = random.Random(seed)
         self.number = 0
         self.refused = 0
+
+    def _note(self, file: str, **line: Any) -> None:
+        append(self.folder / file, line, sync=self.sync)
 
     def _next(self) -> int:
         self.number += 1
@@ -68,19 +72,19 @@ class Clients:
 
     async def start(self, graph: str, **state: Any) -> str | None:
         n = self._next()
-        append(self.folder / MEANT, {"n": n})
+        self._note(MEANT, n=n)
         try:
             document = await self.made.start_execution(graph, state_of(n) | state)
         except (StoreUnavailable, ShuttingDown):
             self.refused += 1
             await asyncio.sleep(0.02)
             return None
-        append(self.folder / TOLD, {"start": document["execution_id"], "n": n})
+        self._note(TOLD, start=document["execution_id"], n=n)
         return str(document["execution_id"])
 
     async def answer(self, execution: str, path: str) -> bool:
         data = {"by": os.getpid(), "number": self._next()}
-        append(self.folder / MEANT, {"answer": execution, "path": path, "data": data})
+        self._note(MEANT, answer=execution, path=path, data=data)
         try:
             await self.made.resume_execution(execution, "answer", data, node=path)
         except ExecutionConflict:
@@ -88,7 +92,7 @@ class Clients:
         except (StoreUnavailable, ShuttingDown):
             self.refused += 1
             return False
-        append(self.folder / TOLD, {"answer": execution, "path": path, "data": data})
+        self._note(TOLD, answer=execution, path=path, data=data)
         return True
 
     async def starting(self, graphs: tuple[str, ...], left: list[int], **state: Any) -> None:
@@ -126,6 +130,7 @@ async def work(
     reloads: bool = False,
     checkpoint: int = writer.CHECKPOINT,
     careless: bool = False,
+    sync: bool = True,
     **given: Any,
 ) -> None:
     """Start and answer until killed; after SIGTERM, or when all has ended, stop in order.
@@ -137,10 +142,10 @@ async def work(
         vars(files)["PRAGMAS"] = (*files.PRAGMAS, "PRAGMA synchronous = OFF")
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    made = await asyncio.to_thread(lambda: service(folder, clock=Jumping(seed) if clock else None, **given))
+    made = await asyncio.to_thread(lambda: service(folder, clock=Jumping(seed) if clock else None, sync=sync, **given))
     say("ready")
     await patiently(made.start)
-    crowd = Clients(made, folder, seed)
+    crowd = Clients(made, folder, seed, sync)
     left = [starts]
     tasks = [
         asyncio.create_task(crowd.starting(tuple(graphs or GRAPHS), left, **(state or {}))) for _ in range(clients)

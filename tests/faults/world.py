@@ -32,11 +32,12 @@ GRACE: Final = 1.0
 """Seconds that running nodes get when a worker stops."""
 
 
-def append(path: Path, line: Mapping[str, Any]) -> None:
+def append(path: Path, line: Mapping[str, Any], *, sync: bool = True) -> None:
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
         os.write(file, json.dumps(line).encode() + b"\n")
-        os.fsync(file)
+        if sync:
+            os.fsync(file)
     finally:
         os.close(file)
 
@@ -46,6 +47,10 @@ def lines(path: Path) -> Iterator[dict[str, Any]]:
     if path.exists():
         for text in path.read_text().split("\n")[:-1]:
             yield json.loads(text)
+
+
+def count(path: Path) -> int:
+    return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
 def rows(mark: str = "") -> list[Row]:
@@ -91,6 +96,9 @@ def rows(mark: str = "") -> list[Row]:
         effect("Once", "A", edge="O"),
         effect("Once", "O", "once", edge="B"),
         effect("Once", "B"),
+        effect("Quick", "A", edge="B"),
+        node("B", "echo", inputs="a", output="b", edge="C", graph="Quick"),
+        effect("Quick", "C"),
     ]
 
 
@@ -102,6 +110,7 @@ KEYS: Final[dict[str, tuple[str, ...]]] = {
     "Nest": ("A#1", "G#1/X#1", "G#1/Y#1", "B#1"),
     "Pair": ("S#1", "J#1"),
     "Once": ("A#1", "O#1", "B#1"),
+    "Quick": ("A#1", "C#1"),
 }
 """What has an effect in a workflow that completes: the ends of its idempotency keys."""
 VISITS: Final[dict[str, tuple[str, ...]]] = {
@@ -111,10 +120,11 @@ VISITS: Final[dict[str, tuple[str, ...]]] = {
     "Nest": ("A#1", "G#1", "B#1"),
     "Pair": ("S#1", "V#1", "W#1", "J#1"),
     "Once": ("A#1", "O#1", "B#1"),
+    "Quick": ("A#1", "B#1", "C#1"),
 }
 """The nodes of the execution itself that finish in one that completes."""
 WAITS: Final[dict[str, tuple[str, ...]]] = {"Asks": ("W#1",), "Nest": ("G#1/W#1",), "Pair": ("V#1", "W#1")}
-GRAPHS: Final = tuple(KEYS)
+GRAPHS: Final = ("Chain", "Fork", "Asks", "Nest", "Pair", "Once")
 
 
 def state_of(n: int) -> dict[str, Any]:
@@ -143,6 +153,8 @@ def result_of(graph: str, start: Mapping[str, Any], mark: str, answers: Mapping[
             return state | did("A", "B") | {"g": child}
         case "Pair":
             return state | did("S", "J") | {"v": answers["V#1"], "w": answers["W#1"]}
+        case "Quick":
+            return state | did("A", "C") | {"b": did("A")["a"]}
         case _:
             return state | did("A", "O", "B")
 
@@ -150,8 +162,9 @@ def result_of(graph: str, start: Mapping[str, Any], mark: str, answers: Mapping[
 class Agents:
     """The agents of the world. Each lets a moment pass before and after its effect, so that a kill falls in between."""
 
-    def __init__(self, folder: Path, pause: float) -> None:
+    def __init__(self, folder: Path, pause: float, sync: bool) -> None:
         self._effects = folder / EFFECTS
+        self._sync = sync
         self._pause = pause
 
     def table(self) -> dict[str, Any]:
@@ -165,7 +178,7 @@ class Agents:
 
     def _did(self, call: Call) -> str:
         line = {"key": call.idempotency_key, "pid": os.getpid(), "attempt": call.attempt, "node": call.node.name}
-        append(self._effects, line)
+        append(self._effects, line, sync=self._sync)
         return f"{call.node.name}:{call.inputs['n']}:{call.options['mark']}"
 
     def _moment(self, call: Call) -> float:
@@ -212,11 +225,13 @@ def settings(folder: Path, **given: Any) -> AgentMapConfig:
     return AgentMapConfig(storage_url=f"sqlite:///{folder / STORE}", namespace="world", **more)
 
 
-def service(folder: Path, *, pause: float = 0.001, clock: Clock | None = None, **given: Any) -> AgentMapService:
+def service(
+    folder: Path, *, pause: float = 0.001, sync: bool = True, clock: Clock | None = None, **given: Any
+) -> AgentMapService:
     """The service of the world that is in a folder. Keywords are settings."""
     if not (folder / FLOWS).exists():
         write(folder)
-    context = AgentMapContext(agents=Agents(folder, pause).table(), clock=clock)
+    context = AgentMapContext(agents=Agents(folder, pause, sync).table(), clock=clock)
     return AgentMapService(settings(folder, **given), source=folder / FLOWS, context=context)
 
 
