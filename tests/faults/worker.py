@@ -25,7 +25,7 @@ from typing import Any
 from world import GRAPHS, MEANT, STORE, TOLD, append, service, state_of, write
 
 from agentmap_asgi.context import SystemClock
-from agentmap_asgi.errors import ExecutionConflict, RequestRefused, ShuttingDown, StoreUnavailable
+from agentmap_asgi.errors import AgentMapError, ExecutionConflict, ShuttingDown, StoreDamaged, StoreUnavailable
 from agentmap_asgi.services.agentmap import AgentMapService
 from agentmap_asgi.stores import files, writer
 from agentmap_asgi.stores.store import UNFINISHED, Filter
@@ -89,7 +89,7 @@ class Clients:
             await self.made.resume_execution(execution, "answer", data, node=path)
         except ExecutionConflict:
             return False
-        except (StoreUnavailable, ShuttingDown):
+        except (StoreUnavailable, StoreDamaged, ShuttingDown):
             self.refused += 1
             return False
         self._note(TOLD, answer=execution, path=path, data=data)
@@ -254,12 +254,34 @@ async def opening(folder: Path) -> None:
                 try:
                     await made.get_execution_status(name)
                     await made.get_execution_events(name)
-                except RequestRefused as exc:
+                except AgentMapError as exc:
                     bad.append(f"{name}={exc.code}")
         say(" ".join(["opened", *bad]))
-    except RequestRefused as exc:
+    except AgentMapError as exc:
         say(f"refused {exc.code} {exc.message}")
     await made.aclose()
+
+
+async def drain_others(folder: Path, *, victim: str) -> None:
+    """Bring all to their end but one execution, whose fate is told."""
+    made = await asyncio.to_thread(lambda: service(folder))
+    await made.start()
+    crowd = Clients(made, folder, 0)
+    task = asyncio.create_task(crowd.answering())
+    while [row for row in await made.store.select(Filter(statuses=UNFINISHED, limit=100_000)) if row.id != victim]:
+        await asyncio.sleep(0.02)
+    task.cancel()
+    await asyncio.wait({task})
+    try:
+        document = await made.get_execution_status(victim)
+        if document["status"] == "suspended":
+            document = await made.resume_execution(victim, "answer", 1)
+            document = await made.wait_for_execution(victim, 5)
+        say(f"victim {document['status']} {document}")
+    except AgentMapError as exc:
+        say(f"victim {exc.code} {exc.message}")
+    await made.aclose()
+    say("drained")
 
 
 async def hold(folder: Path, *, seconds: float) -> None:
@@ -274,7 +296,7 @@ async def hold(folder: Path, *, seconds: float) -> None:
 
 
 PROGRAMS: dict[str, Callable[..., Awaitable[None]]] = {
-    program.__name__: program for program in (work, drain, race, opening, hold)
+    program.__name__: program for program in (work, drain, drain_others, race, opening, hold)
 }
 
 

@@ -220,9 +220,9 @@ class Agents:
         return asks
 
 
-def settings(folder: Path, **given: Any) -> AgentMapConfig:
+def settings(folder: Path, *, storage: str = "", **given: Any) -> AgentMapConfig:
     more: dict[str, Any] = {"patrol_seconds": 0.05, "shutdown_grace": GRACE, "max_recoveries": 1_000_000, **given}
-    return AgentMapConfig(storage_url=f"sqlite:///{folder / STORE}", namespace="world", **more)
+    return AgentMapConfig(storage_url=f"sqlite:///{storage or folder / STORE}", namespace="world", **more)
 
 
 def service(
