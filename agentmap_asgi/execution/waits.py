@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from ..agents.registry import Outcome
-from ..errors import InputInvalid, ResultInvalid, WaitExpired
+from ..errors import InputInvalid, ResultInvalid, StoreDamaged, WaitExpired
 from .values import copied
 
 TYPES: Final = ("data", "approval", "choice", "text_input", "edit", "form", "input")
@@ -93,6 +94,33 @@ def wait_of(suspend: Suspend, path: str, node: str, now: int) -> Wait:
     if not isinstance(wait["prompt"], str) or not all(isinstance(one, str) for one in wait["options"]):
         raise ResultInvalid("Suspend takes a text as prompt and texts as options")
     return wait
+
+
+_KINDS: Final[dict[str, Any]] = {
+    **dict.fromkeys(("path", "node", "type", "prompt"), str),
+    **dict.fromkeys(("options", "assignees"), list),
+    "form": dict | None,
+    "expires": int | None,
+    "on_timeout": str | None,
+    "value": object,
+}
+
+
+def waits_of(execution_id: str, text: str) -> list[Wait]:
+    """The open waits as a store has them. Raises StoreDamaged for what are none."""
+    if text == "[]":
+        return []
+    try:
+        waits = json.loads(text)
+    except (ValueError, RecursionError):
+        waits = None
+    if isinstance(waits, list) and all(isinstance(wait, dict) and _is_wait(wait) for wait in waits):
+        return waits
+    raise StoreDamaged(execution_id, "its waits are none")
+
+
+def _is_wait(wait: dict[str, Any]) -> bool:
+    return all(name in wait and isinstance(wait[name], kind) for name, kind in _KINDS.items())
 
 
 def checked(wait: Wait, answer: Answer) -> Answer:

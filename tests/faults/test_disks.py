@@ -134,7 +134,7 @@ def _sql(statement: str, target: str = "suspended") -> Callable[[Path], None]:
 
     def damage(folder: Path) -> None:
         with closing(connect(folder / STORE)) as connection:
-            query = "SELECT id FROM executions WHERE status = ? AND graph_name = 'Asks' ORDER BY id"
+            query = "SELECT id FROM executions WHERE status = ? AND graph_name IN ('Asks', 'Chain') ORDER BY id"
             (victim,) = connection.execute(query, (target,)).fetchone()
             (folder / "victim").write_text(victim)
             connection.execute("PRAGMA writable_schema = ON")
@@ -172,6 +172,15 @@ ISOLATED: dict[str, Callable[[Path], None]] = {
     "its last entry deleted": _sql("DELETE FROM entries WHERE execution = :id AND sequence = 5"),
     "an entry moved": _sql("UPDATE entries SET sequence = 50 WHERE execution = :id AND sequence = 3"),
     "a number that is none": _sql("UPDATE executions SET sequence = 'many' WHERE id = :id"),
+    "a running one's state changed": _sql("UPDATE executions SET head = '{}' WHERE id = :id", "running"),
+    "a running one's entry changed": _sql(
+        "UPDATE entries SET text = text || ' ' WHERE execution = :id AND sequence = 1", "running"
+    ),
+    "a running one's last entry deleted": _sql(
+        "DELETE FROM entries WHERE execution = :id AND sequence = "
+        "(SELECT max(sequence) FROM entries WHERE execution = :id)",
+        "running",
+    ),
     "its definition gone": _sql("UPDATE executions SET definition = 'sha256:none' WHERE id = :id"),
 }
 
