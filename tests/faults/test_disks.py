@@ -23,9 +23,9 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(3600)]
 
 @contextmanager
 def small_disk(folder: Path) -> Iterator[None]:
-    """A file system of three megabytes over a folder."""
+    """A file system of a few megabytes over a folder; the log of the store alone may have eight."""
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=3m", "none", str(folder)], capture_output=True, text=True, check=False
+        ["mount", "-t", "tmpfs", "-o", "size=24m", "none", str(folder)], capture_output=True, text=True, check=False
     )
     if mounted.returncode:
         pytest.skip(f"no file system can be mounted here: {mounted.stderr.strip()}")
