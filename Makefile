@@ -10,7 +10,7 @@ WORKFLOWS ?= examples/workflows
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip --disable-pip-version-check --no-input -qq install --root-user-action=ignore
 
-.PHONY: help run test check bench fuzz docs clean
+.PHONY: help run test check bench fuzz faults docs clean
 .DEFAULT_GOAL := help
 
 help: ## list the commands
@@ -35,7 +35,10 @@ bench: $(VENV)/.installed-bench ## measure against other ways of running the sam
 	@$(RUN) -m benchmarks
 
 fuzz: $(VENV)/.installed-test ## run the randomised tests for long
-	@$(RUN) -m pytest -q --long -m long --timeout 3600
+	@$(RUN) -m pytest -q --long -m long --timeout 3600 --ignore tests/faults
+
+faults: $(VENV)/.installed-test ## kill, stop, cut off and corrupt for long, and count what was promised
+	@$(RUN) -m pytest -q --long --timeout 3600 -rP tests/faults
 
 docs: $(VENV)/.installed-dev ## write the tables of docs/ from those of the package
 	@$(RUN) docs/tables.py

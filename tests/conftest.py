@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
 from blockbuster import BlockBuster
 
 from agentmap_asgi.config import AgentMapConfig
+
+if TYPE_CHECKING:
+    from processes import Nursery
 
 # No deadline: how long one example takes depends on what else the machine does.
 hypothesis.settings.register_profile("short", deadline=None, max_examples=100)
@@ -34,6 +39,25 @@ def pytest_configure(config: pytest.Config) -> None:
 def rounds(request: pytest.FixtureRequest) -> int:
     """How often a test marked `long` repeats itself: once, or as often as `make fuzz` wants."""
     return 1_000 if request.config.getoption("--long") else 1
+
+
+@pytest.fixture(scope="session")
+def forks() -> Iterator[Nursery]:
+    """What makes the processes of `tests/faults/`."""
+    if sys.platform == "win32":
+        pytest.skip("no fork here")
+    from processes import Nursery
+
+    made = Nursery()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def nursery(forks: Nursery) -> Iterator[Nursery]:
+    """The same for one test, whose processes end with it."""
+    yield forks
+    forks.sweep()
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from ..stores.store import FINISHED, Row
 from .plan import Plan
 from .records import shown_wait, stamp
 from .values import copied
-from .waits import Wait
+from .waits import Wait, waits_of
 
 
 class Shown(Protocol):
@@ -132,5 +132,5 @@ def listed(row: Row) -> dict[str, Any]:
         "attempt": row.attempt,
         "retry_of": row.retry_of,
         "progress": {"nodes_done": row.steps, "current": []},
-        "waiting": [shown_wait(wait) for wait in json.loads(row.waits)],
+        "waiting": [shown_wait(wait) for wait in waits_of(row.id, row.waits)],
     }

@@ -2,7 +2,7 @@
 
 Nothing is run. The walker is deterministic, so a run that is brought back stands where it stood, whichever order its
 nodes had finished in. Entries come from a file that anybody may have changed: what does not fit raises
-StoreUnavailable.
+StoreDamaged.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from ..errors import NodeFailure, StoreUnavailable
+from ..errors import NodeFailure, StoreDamaged
 from ..stores.store import Entry
 from .records import (
     BEGAN,
@@ -47,11 +47,11 @@ def replayed(run: Run, entries: Iterable[Entry], *, recovered: bool = False) -> 
 
 
 def restore(run: Run, entries: Iterable[Entry]) -> list[Token]:
-    """The same without going on: the tokens that can run. Raises StoreUnavailable for entries that do not fit."""
+    """The same without going on: the tokens that can run. Raises StoreDamaged for entries that do not fit."""
     try:
         return _Replay(run).through(entries)
     except (ValueError, KeyError, TypeError, IndexError, NodeFailure, RecursionError) as exc:
-        raise StoreUnavailable(f"What is stored of the execution {run.root.id} is damaged") from exc
+        raise StoreDamaged(run.root.id, "its entries do not fit each other") from exc
 
 
 class _Replay:

@@ -8,10 +8,11 @@ import logging
 import sys
 import threading
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from contextvars import Context
 from dataclasses import replace
+from itertools import chain, repeat
 from typing import Any, Final
 
 from anyio import to_thread
@@ -24,6 +25,7 @@ from ..errors import (
     Overloaded,
     RequestRefused,
     ShuttingDown,
+    StoreDamaged,
     StoreUnavailable,
     SubworkflowFailed,
 )
@@ -34,11 +36,12 @@ from ..workflows.pinned import unpinned
 from .document import stored_document
 from .executor import Run
 from .host import Facts
+from .ledger import AGAIN
 from .plan import Plan
-from .records import RAN, RESUMED, SUSPENDED, stamp
+from .records import ENDED, RAN, RESUMED, SUSPENDED, stamp
 from .replay import restore
 from .threads import Threads
-from .waits import EXPIRED, Answer
+from .waits import EXPIRED, Answer, waits_of
 
 logger = logging.getLogger("agentmap_asgi.execution")
 
@@ -94,6 +97,9 @@ class Runtime:
         self.waits_for_commits = store.durable and config.durability == "sync"
         self._opening: asyncio.Task[None] | None = None
         self._patrol: asyncio.Task[None] | None = None
+        self._damaged: set[str] = set()
+        """Executions that the log has named as damaged."""
+        self._handing_back: set[asyncio.Task[None]] = set()
         self._queue: deque[Run] = deque()
         self._watchdog = Watchdog(self.loop, config.blocking_threshold)
 
@@ -194,10 +200,11 @@ class Runtime:
                         run.answer(path, Answer(EXPIRED))
         if not self.store.durable or len(self.running) < self.config.max_running:
             for row in await self.store.due(now):
-                found = await self.store.find(row.id)
-                for path in expired(json.loads(found.waits), now)[:1] if found is not None else ():
-                    assert found is not None  # noqa: S101
-                    await self.resume(found, path, Answer(EXPIRED))
+                with self._damage_of(row):
+                    found = await self.store.find(row.id)
+                    for path in expired(waits_of(found.id, found.waits), now)[:1] if found is not None else ():
+                        assert found is not None  # noqa: S101
+                        await self.resume(found, path, Answer(EXPIRED))
 
     async def _recover(self) -> None:
         """Go on with executions whose process has died."""
@@ -206,9 +213,20 @@ class Runtime:
                 return
             if row.id in self.live:
                 continue
-            found = await self.store.find(row.id)
-            if found is not None and found.status in ("queued", "running"):
-                await self._take_on(found)
+            with self._damage_of(row):
+                found = await self.store.find(row.id)
+                if found is not None and found.status in ("queued", "running"):
+                    await self._take_on(found)
+
+    @contextmanager
+    def _damage_of(self, row: Row) -> Iterator[None]:
+        """A damaged execution is left alone, and named once; those after it go on."""
+        try:
+            yield
+        except StoreDamaged as exc:
+            if row.id not in self._damaged:
+                self._damaged.add(row.id)
+                logger.error("%s: the execution cannot go on: %s", row.id, exc.message)
 
     async def _take_on(self, row: Row) -> None:
         assert self.runner is not None  # noqa: S101
@@ -243,8 +261,11 @@ class Runtime:
 
     # Executions that are brought back.
 
-    async def restored(self, row: Row) -> Run | None:
-        """A claimed execution as it stands in the store; `ready` holds what can run. None: it is interrupted now."""
+    async def restored(self, row: Row, *, back: str = "running") -> Run | None:
+        """A claimed execution as it stands in the store; `ready` holds what can run. None: it is interrupted now.
+
+        Raises StoreUnavailable when the store cannot be read just now; the execution is `back` then, and nobody's.
+        """
         try:
             head = json.loads(row.head)
             plan = await self.plan_of(row.definition, row.graph_id)
@@ -270,15 +291,45 @@ class Runtime:
                 else:
                     own.append(entry)
             # Those of sub-workflows are brought back with their nodes; until then they are known, and not answered.
-            run.own().open = {wait["path"]: wait for wait in json.loads(row.waits)}
+            run.own().open = {wait["path"]: wait for wait in waits_of(row.id, row.waits)}
             if own:
                 run.own().ready = restore(run, own)
+            if own and run.sequence != row.sequence + 1:
+                raise StoreDamaged(row.id, f"it has {run.sequence - 1} events, and should have {row.sequence}")
             return run
-        except (RequestRefused, NodeFailure, KeyError, ValueError, TypeError) as exc:
+        except StoreUnavailable:
+            self._hand_back(row, back)
+            raise
+        except (RequestRefused, StoreDamaged, NodeFailure, KeyError, ValueError, TypeError) as exc:
             message = exc.message if isinstance(exc, AgentMapError) else "What is stored of it is damaged"
             logger.error("%s: the execution cannot go on: %s", row.id, message)
-            await self.store.append(Given(row, given_up(row, message, self.context.clock.time_ns())))
+            changes, last = given_up(row, message, self.context.clock.time_ns())
+            try:
+                try:
+                    await self.store.append(Given(row, changes, [last]))
+                except ValueError:  # among damaged entries there is one of this number
+                    await self.store.append(Given(row, {**changes, "sequence": row.sequence}))
+            except StoreUnavailable:
+                self._hand_back(row, back)
+                raise
             return None
+
+    def _hand_back(self, row: Row, status: str) -> None:
+        """Let go of a claimed execution that did not come to run: else it would seem to run as long as this process."""
+        task = self.loop.create_task(
+            self._handed_back(Given(row, {"status": status, "runner": None})), context=Context()
+        )
+        self._handing_back.add(task)
+        task.add_done_callback(self._handing_back.discard)
+
+    async def _handed_back(self, back: Given) -> None:
+        for delay in chain(AGAIN, repeat(AGAIN[-1])):
+            try:
+                await self.store.append(back)
+            except StoreUnavailable:
+                await asyncio.sleep(delay)
+            else:
+                return
 
     def begin(self, run: Run, go: Callable[[], None]) -> None:
         """Give a restored run a slot, whether there is one or not, and let it go on."""
@@ -296,7 +347,7 @@ class Runtime:
         if plan is None:
             text = await self.store.pinned(definition)
             if text is None:
-                raise StoreUnavailable(f"The definition {definition} is not in the store")
+                raise StoreDamaged(None, f"the definition {definition} is not there")
             plan = self._plan(unpinned(text, definition))
         return plan
 
@@ -345,10 +396,25 @@ class Runtime:
     async def resume(self, row: Row, path: str, answer: Answer) -> Run | None:
         """Take an answer for a suspended execution, and let it go on here. None when somebody else was first.
 
-        When it returns, the answer is kept.
+        When it returns, the answer is kept. A caller who does not wait for that stops nothing in the middle.
         """
+        return await asyncio.shield(self.loop.create_task(self._resumed(row, path, answer), context=Context()))
+
+    async def end_suspended(self, row: Row) -> Run | None:
+        """Cancel a suspended execution. None when somebody else was first."""
+        return await asyncio.shield(self.loop.create_task(self._ended_suspended(row), context=Context()))
+
+    async def _ended_suspended(self, row: Row) -> Run | None:
         assert self.runner is not None  # noqa: S101
-        wait = next((wait for wait in json.loads(row.waits) if wait["path"] == path), None)
+        claimed = await self.store.claim(row, self.runner)
+        run = None if claimed is None else await self.restored(claimed, back="suspended")
+        if run is not None:
+            self.begin(run, run.cancel)
+        return run
+
+    async def _resumed(self, row: Row, path: str, answer: Answer) -> Run | None:
+        assert self.runner is not None  # noqa: S101
+        wait = next((wait for wait in waits_of(row.id, row.waits) if wait["path"] == path), None)
         if wait is None or row.status != "suspended":  # who runs it takes its answers
             return None
         claimed = await self.store.claim(row, self.runner)
@@ -359,11 +425,10 @@ class Runtime:
             given = await self._answered(claimed, wait, answer, now)
             await self.store.append(given)
             claimed.waits = given.changes()["waits"]
-        except StoreUnavailable:
-            back = Given(claimed, {"status": "suspended", "runner": None})
-            await self.store.append(back)
+        except (StoreUnavailable, StoreDamaged):
+            self._hand_back(claimed, "suspended")
             raise
-        run = await self.restored(claimed)
+        run = await self.restored(replace(claimed, sequence=given.changes()["sequence"]))
         if run is not None:
             ready = run.extra.ready
             self.begin(run, lambda: run.go_on(ready))
@@ -379,19 +444,21 @@ class Runtime:
         top = row.sequence
         for place in dict.fromkeys((below, "")):
             if place not in paths:
-                raise StoreUnavailable(f"What is stored of the execution {row.id} is damaged")
+                raise StoreDamaged(row.id, "its entries are not all there")
             own = [entry for entry in everything if entry.path == place]
             last = own[-1]
             number = last.sequence + (2 if json.loads(last.text)[0] == RAN else 1)
-            asked = next(
+            asked = next((
                 found for entry in reversed(own)
                 if (found := json.loads(entry.text))[0] == SUSPENDED and found[5]["path"] == path
-            )  # fmt: skip
+            ), None)  # fmt: skip
+            if asked is None or (not place and number != row.sequence + 1):
+                raise StoreDamaged(row.id, "its entries are not all there")
             text = json.dumps([RESUMED, asked[1], asked[2], now, now, answer.to_dict(path)], ensure_ascii=False)
             entries.append(Entry(place, number, text))
             if not place:
                 top = number
-        waits = [one for one in json.loads(row.waits) if one["path"] != path]
+        waits = [one for one in waits_of(row.id, row.waits) if one["path"] != path]
         wake = min((one["expires"] for one in waits if one["expires"]), default=None)
         return Given(row, {"sequence": top, "waits": json.dumps(waits), "wake": wake}, entries)
 
@@ -484,6 +551,8 @@ class Runtime:
             self._patrol.cancel()
             await asyncio.wait({self._patrol})
         self._watchdog.stop()
+        for task in self._handing_back:
+            task.cancel()  # whoever opens the store next sees that its owner is gone
         if self.threads.closing:
             await asyncio.wait(self.threads.closing, timeout=self.config.cancel_grace)
         await self.services.aclose()
@@ -517,8 +586,8 @@ class Given:
         return {}
 
 
-def given_up(row: Row, message: str, now: int) -> dict[str, Any]:
-    """The columns of an execution that cannot go on."""
+def given_up(row: Row, message: str, now: int) -> tuple[dict[str, Any], Entry]:
+    """The columns of an execution that cannot go on, and its last entry."""
     error = {"code": "interrupted", "message": message, "node": None, "agent_type": None, "attempt": row.attempt,
              "retryable": True, "source": {"file": None, "row": None}}  # fmt: skip
     ended = replace(row, status="running", ended=now)
@@ -527,8 +596,11 @@ def given_up(row: Row, message: str, now: int) -> dict[str, Any]:
     }  # fmt: skip
     for name in ("progress", "waiting"):
         found.pop(name, None)
-    return {"status": "interrupted", "ended": now, "runner": None, "wake": None, "waits": "[]",
-            "document": json.dumps(found, ensure_ascii=False)}  # fmt: skip
+    number, started = row.sequence + 1, row.started or row.created
+    last = Entry("", number, json.dumps([ENDED, None, 0, started, now, "interrupted", error], ensure_ascii=False))
+    changes = {"status": "interrupted", "ended": now, "runner": None, "wake": None, "waits": "[]", "sequence": number,
+               "document": json.dumps(found, ensure_ascii=False)}  # fmt: skip
+    return changes, last
 
 
 def expired(waits: Iterable[Mapping[str, Any]], now: int) -> list[str]:

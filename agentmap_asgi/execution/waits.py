@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import unquote
 
 from ..agents.registry import Outcome
-from ..errors import InputInvalid, ResultInvalid, WaitExpired
+from ..errors import InputInvalid, ResultInvalid, StoreDamaged, WaitExpired
 from .values import copied
 
 TYPES: Final = ("data", "approval", "choice", "text_input", "edit", "form", "input")
@@ -109,6 +109,33 @@ def wait_of(suspend: Suspend, path: str, node: str, now: int, *, limit: int | No
     if problem is not None:
         raise ResultInvalid(f"Suspend takes a JSON Schema as form: {problem}")
     return wait
+
+
+_KINDS: Final[dict[str, Any]] = {
+    **dict.fromkeys(("path", "node", "type", "prompt"), str),
+    **dict.fromkeys(("options", "assignees"), list),
+    "form": dict | None,
+    "expires": int | None,
+    "on_timeout": str | None,
+    "value": object,
+}
+
+
+def waits_of(execution_id: str, text: str) -> list[Wait]:
+    """The open waits as a store has them. Raises StoreDamaged for what are none."""
+    if text == "[]":
+        return []
+    try:
+        waits = json.loads(text)
+    except (ValueError, RecursionError):
+        waits = None
+    if isinstance(waits, list) and all(isinstance(wait, dict) and _is_wait(wait) for wait in waits):
+        return waits
+    raise StoreDamaged(execution_id, "its waits are none")
+
+
+def _is_wait(wait: dict[str, Any]) -> bool:
+    return all(name in wait and isinstance(wait[name], kind) for name, kind in _KINDS.items())
 
 
 def checked(wait: Wait, answer: Answer) -> Answer:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import logging
 from bisect import bisect_left
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 from contextvars import ContextVar
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final, NamedTuple
 
@@ -21,6 +23,7 @@ from ..errors import (
     InputInvalid,
     KeyReused,
     RequestRefused,
+    StoreDamaged,
     StoreUnavailable,
     UnknownExecution,
 )
@@ -29,17 +32,19 @@ from ..execution.executor import Run
 from ..execution.host import Facts
 from ..execution.identity import execution_id
 from ..execution.overlay import overlaid
-from ..execution.records import Record, events, events_of, stamp
+from ..execution.records import RAN, Record, events, events_of, stamp
 from ..execution.rewind import rewound
 from ..execution.runtime import Runtime
 from ..execution.values import copied
-from ..execution.waits import ACTIONS, Answer, checked
+from ..execution.waits import ACTIONS, Answer, checked, waits_of
 from ..stores.store import FINISHED, Filter, Row, Store
 from ..workflows import drawing
 from ..workflows.model import Workflow
 from .audit import owner
 from .estimates import Durations, estimate
 from .instruments import Instruments
+
+logger = logging.getLogger("agentmap_asgi.execution")
 
 LOOK: Final = 0.2
 """Seconds between two looks at an execution that another process runs."""
@@ -376,7 +381,11 @@ class Executions:
             rows = await self.store.select(wanted)
             for row in rows:
                 run = self._live(row.id)
-                shown = self._shown(run) if run is not None else listed(row)
+                try:
+                    shown = self._shown(run) if run is not None else listed(row)
+                except StoreDamaged as exc:
+                    logger.error("It is left out of a list: %s", exc.message)
+                    continue
                 if (not status or shown["status"] in status) and len(found) < limit:
                     short: dict[str, Any] = {name: shown[name] for name in SHORT if name in shown}
                     found.append({**short, "created_ns": row.created, "waiting": shown.get("waiting", [])})
@@ -458,7 +467,7 @@ class Executions:
         row = await self._row(execution_id)
         if row.status in FINISHED:
             raise ExecutionConflict(f"The execution is {row.status}; nothing waits for an answer")
-        wait = chosen(json.loads(row.waits), node)
+        wait = chosen(waits_of(row.id, row.waits), node)
         self._not_late(wait)
         checked(wait, answer)
         if row.status != "suspended":
@@ -481,7 +490,7 @@ class Executions:
         await asyncio.sleep(0.01)
         run = self._live(execution_id)
         row = None if run is not None else await self._row(execution_id)
-        waits = list(run.open.values()) if run is not None else json.loads(row.waits) if row is not None else []
+        waits = list(run.open.values()) if run is not None else waits_of(row.id, row.waits) if row is not None else []
         if not any(wait["path"] == path for wait in waits):
             raise ExecutionConflict("Somebody else has answered this wait")
         return await self.resume_execution(execution_id, action, data, node=path, by=by)
@@ -526,11 +535,8 @@ class Executions:
             if row.status in FINISHED:
                 break
             if row.status == "suspended":
-                assert runtime.runner is not None  # noqa: S101
-                claimed = await self.store.claim(row, runtime.runner)
-                again = None if claimed is None else await runtime.restored(claimed)
+                again = await runtime.end_suspended(row)
                 if again is not None:
-                    runtime.begin(again, again.cancel)
                     await again.wait()
                     return await self._document(again)
             else:
@@ -595,8 +601,10 @@ class Executions:
         await self.store.create(made)
         row = await self._row(made.id)
         if entries:
-            sequence = max((entry.sequence for entry in entries if not entry.path), default=1) + 1
+            last = max((entry for entry in entries if not entry.path), key=lambda entry: entry.sequence)
+            sequence = last.sequence + (json.loads(last.text)[0] == RAN)
             await self.store.append(Given(row, {"sequence": sequence}, entries))
+            row = replace(row, sequence=sequence)
             restored = await runtime.restored(row)
             if restored is None:
                 return await self._stored(made.id)
