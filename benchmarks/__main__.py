@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from . import csv_load, http, imports, nodes, store
+from . import csv_load, durable, http, imports, nodes, store
 
 README = Path(__file__).parent.parent / "README.md"
 START, END = "<!-- benchmark:start -->", "<!-- benchmark:end -->"
@@ -34,6 +34,7 @@ def rows() -> Iterator[dict[str, Any]]:
             "ratio": ratio,
         }
     yield from store.run()
+    yield from durable.run()
     yield from imports.run()
 
 

@@ -68,11 +68,14 @@ def bare() -> Any:
     return Starlette(routes=[Route("/execute", execute, methods=["POST"])])
 
 
-def ours() -> Any:
-    """The app, serving the five nodes."""
+def ours(durability: str | None = None) -> Any:
+    """The app, serving the five nodes; with a durability from a file."""
     from agentmap_asgi import AgentMapApp, AgentMapConfig
 
-    return AgentMapApp(os.environ["BENCHMARK_CSV"], config=AgentMapConfig(storage_url="memory://"))
+    csv = os.environ["BENCHMARK_CSV"]
+    if durability is None:
+        return AgentMapApp(csv, config=AgentMapConfig(storage_url="memory://"))
+    return AgentMapApp(csv, config=AgentMapConfig(storage_url=f"sqlite:///{csv}.{durability}.db", durability=durability))
 
 
 class _Connection(asyncio.Protocol):
@@ -173,6 +176,17 @@ def run(*, rounds: int = 5, seconds: float = 1.5) -> dict[str, float]:
                 mine, theirs = (statistics.median(found[name]) for name in ("ours", "bare"))
                 ratios[f"http_{concurrency}"] = mine / theirs
                 print(f"{concurrency:>16} {mine:>15,.0f} {theirs:>15,.0f} {mine / theirs:>6.2f}", flush=True)
+            for mode in ("exit", "sync"):
+                servers[mode] = _server(mode, folder)
+                found = {name: [] for name in (mode, "bare")}
+                for turn in range(rounds + 1):
+                    for name in found:
+                        speed = _client(servers[name][1], 32, seconds if turn else 0.3)
+                        if turn:
+                            found[name].append(speed)
+                mine, theirs = (statistics.median(found[name]) for name in (mode, "bare"))
+                ratios[f"http_32_{mode}"] = mine / theirs
+                print(f"{'32, ' + mode:>16} {mine:>15,.0f} {theirs:>15,.0f} {mine / theirs:>6.2f}", flush=True)
         finally:
             for process, _ in servers.values():
                 process.terminate()
@@ -187,7 +201,7 @@ def _serve(name: str) -> None:
 
     listening = socket.create_server(("127.0.0.1", 0), backlog=1024)
     print(listening.getsockname()[1], flush=True)
-    app = {"ours": ours, "bare": bare}[name]()
+    app = bare() if name == "bare" else ours(None if name == "ours" else name)
     config = uvicorn.Config(app, http="httptools", log_level="error", access_log=False)
     uvicorn.Server(config).run(sockets=[listening])
 

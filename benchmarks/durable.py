@@ -1,0 +1,229 @@
+"""What durable executions cost: a chain of ten awaited nodes in each mode, beside LangGraph's SQLite saver and a bare loop.
+
+python -m benchmarks.durable
+
+All write to files on one disk; SQLite has `synchronous = FULL` on both sides. Systems run in alternating rounds of one
+process, and the best round of each counts. The bare loop commits as often as an execution waits for, with as many rows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from agentmap_asgi import AgentMapConfig, AgentMapContext, AgentMapService
+
+from .nodes import FIELDS
+from .store import HEAD, TEXT, Bare
+
+ROUNDS = 3
+LENGTH = 10
+MODES = ("sync", "async", "exit")
+Run = Callable[[str], Awaitable[None]]
+
+
+def chain_csv() -> str:
+    rows = ["GraphName,Node,AgentType,Input_Fields,Output_Field,Edge"]
+    for i in range(LENGTH):
+        edge = f"N{i + 1}" if i < LENGTH - 1 else ""
+        rows.append(f"Chain,N{i},pass,f{i % FIELDS},f{(i + 1) % FIELDS},{edge}")
+    return "\n".join(rows)
+
+
+def service(folder: Path, mode: str, **settings: Any) -> AgentMapService:
+    async def passed(call: Any) -> Any:
+        return next(iter(call.inputs.values()))
+
+    source = folder / "bench.csv"
+    source.write_text(chain_csv())
+    config = AgentMapConfig(
+        storage_url=f"sqlite:///{folder / 'agentmap.db'}", durability=mode, max_running=100_000, **settings
+    )
+    return AgentMapService(config, context=AgentMapContext(agents={"pass": passed}), source=source)
+
+
+async def langgraph_saver(folder: Path, mode: str) -> tuple[Run, Callable[[], Awaitable[None]]] | None:
+    try:
+        import aiosqlite
+        from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+        from langgraph.graph import END, START, StateGraph
+    except ImportError:
+        return None
+    from typing import TypedDict
+
+    state_type = TypedDict("state_type", {f"f{i}": str for i in range(FIELDS)}, total=False)  # type: ignore[misc]
+    graph = StateGraph(state_type)
+
+    def step(source: str, target: str) -> Any:
+        async def node(state: dict[str, Any]) -> dict[str, Any]:
+            return {target: state[source]}
+
+        return node
+
+    for i in range(LENGTH):
+        graph.add_node(f"N{i}", step(f"f{i % FIELDS}", f"f{(i + 1) % FIELDS}"))
+        graph.add_edge(START if i == 0 else f"N{i - 1}", f"N{i}")
+    graph.add_edge(f"N{LENGTH - 1}", END)
+    connection = await aiosqlite.connect(folder / "langgraph.db")
+    saver = AsyncSqliteSaver(connection)
+    await saver.setup()
+    await connection.execute("PRAGMA synchronous = FULL")
+    compiled = graph.compile(checkpointer=saver)
+
+    async def run(name: str) -> None:
+        result = await compiled.ainvoke({"f0": "x"}, {"configurable": {"thread_id": name}}, durability=mode)
+        assert result[f"f{LENGTH % FIELDS}"] == "x"
+
+    return run, connection.close
+
+
+def bare_run(bare: Bare, mode: str) -> Run:
+    """Commits one after the other: the start, one a step in `sync`, the end with all entries that are left."""
+    began = 1_700_000_000_000_000_000
+
+    async def run(name: str) -> None:
+        await bare.write(
+            0,
+            (name, "bench", "flows::Chain", "Chain", "d" * 64, "running", None, "[]", began, began, None, "1-ab", 1, 1,
+             None, None, None, 0, 0, None, "[]", 0, HEAD, 0, None, None),
+            None,
+        )  # fmt: skip
+        steps = LENGTH if mode == "sync" else 0
+        for number in range(1, steps + 1):
+            await bare.write(1, (number, number, name, 1), (name, "", number, TEXT, 0))
+        left = [(name, "", 100 + number, TEXT, 0) for number in range(2 * LENGTH - steps)]
+        futures = [bare.write(1, (number, number, name, 1), entry) for number, entry in enumerate(left)]
+        last = (99, 99, "completed", began + 9, None, TEXT, 0, name, 1)
+        await asyncio.gather(*futures, bare.write(2, last, (name, "", 999, TEXT, 0)))
+
+    return run
+
+
+async def rate(run: Run, concurrency: int, each: int, tag: str) -> float:
+    """Executions a second."""
+
+    async def several(who: int) -> None:
+        for number in range(each):
+            await run(f"{tag}-{who}-{number}")
+
+    started = time.perf_counter()
+    await asyncio.gather(*(several(who) for who in range(concurrency)))
+    return concurrency * each / (time.perf_counter() - started)
+
+
+async def modes() -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    for mode in MODES:
+        with tempfile.TemporaryDirectory() as place:
+            folder = Path(place)
+            ours = service(folder, mode)
+            bare = Bare(folder / "bare.db")
+            peer = await langgraph_saver(folder, mode)
+
+            async def execute(name: str, ours: AgentMapService = ours) -> None:
+                assert (await ours.execute_workflow("Chain", {"f0": "x"}))["success"], name
+
+            for concurrency, each, peers in ((1, 40, 3), (100, 10, 1)):
+                best = {"ours": 0.0, "bare": 0.0, "LangGraph": 0.0}
+                for number in range(ROUNDS):
+                    tag = f"{concurrency}-{number}"
+                    best["ours"] = max(best["ours"], await rate(execute, concurrency, each, tag))
+                    best["bare"] = max(best["bare"], await rate(bare_run(bare, mode), concurrency, each, tag))
+                    if peer is not None:
+                        best["LangGraph"] = max(best["LangGraph"], await rate(peer[0], concurrency, peers, tag))
+                for name in ("LangGraph", "bare"):
+                    if best[name]:
+                        rows.append(
+                            {
+                                "case": f"durable chain of 10, {mode}, {concurrency} at once, an execution",
+                                "ours": f"{1e6 / best['ours']:.0f} µs",
+                                "beside": f"{1e6 / best[name]:.0f} µs "
+                                + ("AsyncSqliteSaver" if name == "LangGraph" else "bare group commit"),
+                                "ratio": best[name] / best["ours"],
+                            }
+                        )
+            bare.queue.put(None)
+            await asyncio.to_thread(bare.thread.join)
+            if peer is not None:
+                await peer[1]()
+            await ours.aclose()
+    return rows
+
+
+async def many_stored(count: int = 100_000) -> list[dict[str, Any]]:
+    """The latency of a start with so many executions in the file, beside one with none; the file under retention."""
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        ours = service(folder, "exit")
+
+        async def latency() -> float:
+            found = []
+            for _ in range(200):
+                started = time.perf_counter()
+                await ours.execute_workflow("Chain", {"f0": "x"})
+                found.append(time.perf_counter() - started)
+            return sorted(found)[len(found) // 2]
+
+        empty = await latency()
+        for _ in range(count // 1_000):
+            await asyncio.gather(*(ours.execute_workflow("Chain", {"f0": "x"}) for _ in range(1_000)))
+        full = await latency()
+        file = folder / "agentmap.db"
+        before = file.stat().st_size
+        kept = ours.store
+        while await kept.prune(time.time_ns(), time.time_ns()):
+            pass
+        for _ in range(count // 10_000):
+            await asyncio.gather(*(ours.execute_workflow("Chain", {"f0": "x"}) for _ in range(1_000)))
+            while await kept.prune(time.time_ns(), time.time_ns()):
+                pass
+        after = file.stat().st_size
+        await ours.aclose()
+    return [
+        {
+            "case": f"an execution with {count:,} stored ones",
+            "ours": f"{full * 1e6:.0f} µs",
+            "beside": f"{empty * 1e6:.0f} µs with none",
+            "ratio": full / empty,
+        },
+        {
+            "case": "the file after they were forgotten and others came",
+            "ours": f"{after / 2**20:.0f} MiB",
+            "beside": f"{before / 2**20:.0f} MiB before",
+            "ratio": after / before,
+        },
+    ]
+
+
+async def streams() -> list[dict[str, Any]]:
+    """Reading the events of an execution that has ended."""
+    with tempfile.TemporaryDirectory() as place:
+        ours = service(Path(place), "exit")
+        found = await ours.execute_workflow("Chain", {"f0": "x"})
+        count = 0
+        started = time.perf_counter()
+        for _ in range(500):
+            async for event in ours.stream_execution(found["execution_id"]):
+                count += event is not None
+        seconds = (time.perf_counter() - started) / count
+        await ours.aclose()
+    return [{"case": "an event read from the store", "ours": f"{seconds * 1e6:.1f} µs"}]
+
+
+def run() -> list[dict[str, Any]]:
+    async def everything() -> list[dict[str, Any]]:
+        return [*await modes(), *await many_stored(), *await streams()]
+
+    return asyncio.run(everything())
+
+
+if __name__ == "__main__":
+    print(f"Python {sys.version.split()[0]}, SQLite {sqlite3.sqlite_version}")
+    for row in run():
+        print(f"{row['case']:60} {row['ours']:>10}  {row.get('beside', ''):32} {row.get('ratio', 0):.3g}")
