@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from .config import AgentMapConfig
     from .context import AgentMapContext
     from .errors import AgentMapError
+    from .execution.waits import Suspend
     from .services.agentmap import AgentMapService
     from .services.fastapi import include_agentmap_routes
     from .services.migration import MigrationHelper
@@ -25,6 +26,7 @@ __all__ = [
     "AgentMapService",
     "Call",
     "MigrationHelper",
+    "Suspend",
     "agent",
     "combine_lifespans",
     "create_app",
@@ -41,6 +43,7 @@ _HOMES = {
     "AgentMapService": "services.agentmap",
     "Call": "agents.registry",
     "MigrationHelper": "services.migration",
+    "Suspend": "execution.waits",
     "agent": "agents.registry",
     "combine_lifespans": "services.mounting",
     "create_app": "app",

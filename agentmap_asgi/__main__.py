@@ -26,10 +26,14 @@ from .errors import AgentMapError, ConfigError, WorkflowInvalid
 from .maintenance import add_store
 
 if TYPE_CHECKING:
+    from .app import AgentMapApp
     from .services.agentmap import AgentMapService
     from .workflows.diagnostics import Diagnostic
 
 
+MOST_WORKERS: Final = 256
+SERVED: Final = "_AGENTMAP_ASGI_SERVED"
+"""The variable through which worker processes are told what they serve."""
 MOST_FILES: Final = 5
 """So many broken files are named when a server starts."""
 
@@ -80,6 +84,9 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
     serve.add_argument("--port", type=_port, default=8000, help="port to listen on; 0 takes a free one (%(default)s)")
     serve.add_argument("--root-path", default="", help="the prefix a proxy serves this under, like /workflows")
+    serve.add_argument(
+        "--workers", type=_workers, default=1, help="processes that share one store, and the work (%(default)s)"
+    )
     serve.add_argument("--access-log", action="store_true", help="log every request")
     serve.set_defaults(command=_serve)
 
@@ -195,6 +202,10 @@ def _run(arguments: argparse.Namespace) -> int:
 
     document = asyncio.run(run())
     print(json.dumps(document, ensure_ascii=False, indent=2))
+    if document["status"] == "suspended":
+        nodes = ", ".join(wait["node"] for wait in document["waiting"])
+        how = "give what it asks for with --input, or serve the workflow"
+        print(f"The run waits for an answer at {nodes}; {how}", file=sys.stderr)
     return 0 if document["success"] else 1
 
 
@@ -256,6 +267,13 @@ def _serve(arguments: argparse.Namespace) -> int:
             file=sys.stderr,
         )
         return 2
+    if arguments.workers > 1 and service.config.storage_url == "memory://":
+        print(
+            "Several workers need a store that they share: set storage_url (AGENTMAP_STORAGE_URL), for example to "
+            "sqlite:///agentmap_data/agentmap.db",
+            file=sys.stderr,
+        )
+        return 2
     import uvicorn
 
     from .app import AgentMapApp
@@ -278,15 +296,43 @@ def _serve(arguments: argparse.Namespace) -> int:
     for line in _warnings(arguments, service):
         print(line, file=sys.stderr, flush=True)
     print(_welcome(app.service, f"http://{host}:{port}"), flush=True)
-    config = uvicorn.Config(
-        app,
-        root_path=root,
-        log_level="info" if arguments.access_log else "warning",
-        access_log=arguments.access_log,
-        timeout_graceful_shutdown=max(1, round(app.service.config.shutdown_grace)),
+    settings: dict[str, Any] = {
+        "root_path": root,
+        "log_level": "info" if arguments.access_log else "warning",
+        "access_log": arguments.access_log,
+        "timeout_graceful_shutdown": max(1, round(app.service.config.shutdown_grace)),
+    }
+    if arguments.workers == 1:
+        uvicorn.Server(uvicorn.Config(app, **settings)).run(sockets=[listening])
+        return 0
+    os.environ[SERVED] = json.dumps([arguments.source, arguments.config])
+    listening.close()  # uvicorn opens it again for the workers
+    uvicorn.run(
+        f"{__package__}.__main__:_worker",
+        factory=True,
+        workers=arguments.workers,
+        host=arguments.host,
+        port=port,
+        **settings,
     )
-    uvicorn.Server(config).run(sockets=[listening])
     return 0
+
+
+def _worker() -> AgentMapApp:
+    """The app of one worker process."""
+    from .app import AgentMapApp
+
+    source, config = json.loads(os.environ[SERVED])
+    service = _service(argparse.Namespace(source=source, config=config))
+    with _quiet():
+        return AgentMapApp(service=service)
+
+
+def _workers(text: str) -> int:
+    number = int(text) if text.isascii() and text.isdecimal() else 0
+    if not 1 <= number <= MOST_WORKERS:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 to {MOST_WORKERS}")
+    return number
 
 
 def _loopback(host: str) -> bool:
@@ -344,7 +390,7 @@ def _example(schema: dict[str, Any]) -> Any:
     kind = kinds if isinstance(kinds, str) else kinds[0]
     if kind == "object":
         properties = schema.get("properties", {})
-        return {name: _example(part) for name, part in properties.items() if name in schema.get("required", properties)}
+        return {name: _example(part) for name, part in properties.items()}
     return {"array": [], "integer": 1, "number": 1, "boolean": True, "null": None}.get(kind, "text")
 
 

@@ -24,11 +24,10 @@ AgentMapError
     ├── OutputTooLarge
     ├── RoutingInvalid       a routing function or a router chose what it must not
     ├── ServiceMissing
-    ├── InputMissing
     ├── MapOverInvalid
     ├── SubworkflowFailed
     ├── WaitExpired
-    ├── Interrupted          a process ended under a node that must not run twice
+    ├── Interrupted          a process ended under a node that must not run twice, or an agent is gone
     └── LimitReached         a bound of the execution was hit; never routed to Failure_Next
         ├── StepLimit
         ├── BranchLimit
@@ -253,12 +252,6 @@ class ServiceMissing(NodeFailure):
     code = "service_missing"
 
 
-class InputMissing(NodeFailure):
-    """An `input` node found no value in the state; put one under its Output_Field in `initial_state`."""
-
-    code = "input_missing"
-
-
 class MapOverInvalid(NodeFailure):
     """The field that a row's Map_Over names is not a list."""
 
@@ -279,7 +272,7 @@ class WaitExpired(NodeFailure):
 
 
 class Interrupted(NodeFailure):
-    """A process ended while a node ran that may not run twice; look what it has done, then retry the execution."""
+    """A process ended under a node that may not run twice, or an agent is missing; see to that, then retry."""
 
     code = "interrupted"
     retryable = True

@@ -22,7 +22,7 @@ class FakeClock:
 
     def __init__(self, start: float = 1_700_000_000.0) -> None:
         self._wall = round(start * 1e9)
-        self._monotonic = 0
+        self._monotonic = 10**9  # no process is that young; 0 means never
 
     def time_ns(self) -> int:
         return self._wall

@@ -62,8 +62,9 @@ def test_the_served_workflows_are_spotless(file: Path) -> None:
 
 
 def test_the_examples_say_what_they_take() -> None:
-    """Each field that a Prompt shows is asked for, so that the lines `make run` prints give texts without braces."""
+    """What nobody must give is asked for by an `input` node."""
     service = AgentMapService(source=EXAMPLES / "workflows")
     for workflow in service.catalogue.workflows:
         schema = service.get_workflow_schema(workflow.name)
-        assert sorted(schema["required"]) == sorted(schema["properties"]), workflow.name
+        asked = {field for node in workflow.nodes.values() if node.agent_type == "input" for field in node.outputs}
+        assert {*schema["required"], *asked} == {*schema["properties"]}, workflow.name

@@ -19,7 +19,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("config", "context", "logs", "scopes", "stores.store"),
     ("workflows", "execution", "agents"),
     ("stores", "execution.executor", "execution.runtime"),
-    ("engines", "services.audit", "services.inputs", "services.instruments", "services.metrics"),
+    ("engines", "services.audit", "services.estimates", "services.inputs", "services.instruments", "services.metrics"),
     ("services.agentmap", "services.executions", "services.migration"),
     ("http", "ui"),
     ("app", "services.fastapi", "services.mounting"),

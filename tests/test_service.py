@@ -224,13 +224,13 @@ async def test_what_the_caller_gave_stays_the_callers(tmp_path: Path) -> None:
 
 async def test_a_failed_execution_is_a_document(tmp_path: Path) -> None:
     """A failure does not raise; the document has the error, the state so far, and where it happened."""
-    document = await run(tmp_path, [node("A", prompt="a", output="a", edge="B"), node("B", "input", output="b")])
+    document = await run(tmp_path, [node("A", prompt="a", output="a", edge="B"), node("B", "orchestrator", output="b")])
     assert (document["success"], document["status"], document["result"]) == (False, "failed", {"a": "a"})
     assert document["error"] == {
-        "code": "input_missing",
+        "code": "routing_invalid",
         "message": document["error"]["message"],
         "node": "B",
-        "agent_type": "input",
+        "agent_type": "orchestrator",
         "attempt": 1,
         "retryable": False,
         "source": {"file": "flows.csv", "row": 3},
@@ -451,7 +451,7 @@ async def test_the_hooks_run_once_each(tmp_path: Path) -> None:
     """`pre` before the start, `post` at the end; what they change of their arguments is not the execution's."""
     rows = [
         node("A", "graph", inputs="x", output="a=c", context="{workflow=::Child}", edge="B"),
-        node("B", "input", output="b"),
+        node("B", "orchestrator", output="b", context={"nodes": []}),
         node("C", "look", inputs="x", output="c", graph="Child"),
     ]
 

@@ -6,10 +6,12 @@ import builtins
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from flows import node, run
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
@@ -36,6 +38,12 @@ def test_a_fake_clock_moves_when_told() -> None:
     assert clock.monotonic_ns() - before == 1_500_000_000
     with pytest.raises(ValueError, match="does not go back"):
         FakeClock().advance(-1)
+
+
+async def test_an_execution_takes_no_time_under_a_fake_clock(tmp_path: Path) -> None:
+    """And ends nevertheless."""
+    document = await run(tmp_path, [node("A", prompt="a", output="a")], clock=FakeClock())
+    assert (document["success"], document["execution_time"], document["result"]) == (True, 0.0, {"a": "a"})
 
 
 async def test_a_scripted_agent_follows_its_script() -> None:

@@ -1,12 +1,12 @@
-"""Agents that make a value: default, echo, input, success, failure, summary, aggregator."""
+"""Agents that make a value: default, echo, success, failure, summary, aggregator."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
 
-from ..errors import InputMissing, OutputTooLarge
-from ..execution.fields import MISSING, SPECIAL, Position, bind, finder, gather, getter
+from ..errors import OutputTooLarge
+from ..execution.fields import MISSING, SPECIAL, Position, bind, finder, gather
 from ..execution.templates import Template
 from ..execution.values import text_of
 from ..workflows.diagnostics import Finding
@@ -35,29 +35,6 @@ def failure(node: Node, site: Site) -> Step:
 def aggregator(node: Node, site: Site) -> Step:
     bindings = bind(node.inputs)
     return lambda values, position: gather(bindings, values, position)
-
-
-def taken_input(node: Node, site: Site) -> Step:
-    gets = [(name, getter(name)) for name in node.outputs]
-
-    def take(values: dict[str, Any], position: Position) -> Any:
-        found = {name: get(values, position) for name, get in gets}
-        for name, value in found.items():
-            if value is MISSING:
-                raise InputMissing(f"The node asks for {name!r}; give it in initial_state")
-        return found[gets[0][0]] if len(gets) == 1 else found or None
-
-    return take
-
-
-def input_reads(node: Node) -> tuple[str, ...]:
-    return node.outputs
-
-
-def check_input(node: Node) -> Iterator[Finding]:
-    if not node.outputs:
-        message = f"The input node {node.name!r} asks for nothing"
-        yield Finding("AM-A005", "warning", message, "Name the field it asks for in Output_Field.", "Output_Field")
 
 
 def prompt_mentions(node: Node) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from . import basic, routing
+from . import basic, routing, waiting
 from .registry import Agent, Registry
 
 BUILTINS: Final = Registry(
@@ -27,11 +27,37 @@ BUILTINS: Final = Registry(
         ),
         Agent(
             name="input",
-            summary="Takes the value that the caller put under its Output_Field.",
-            compile=basic.taken_input,
-            reads=basic.input_reads,
-            check=basic.check_input,
-            options=frozenset(),
+            summary="Takes the value that is under its Output_Field, or asks the caller for it and waits.",
+            compile=waiting.taken_input,
+            reads=waiting.input_reads,
+            mentions=basic.prompt_mentions,
+            targets=waiting.timeout_targets,
+            check=waiting.check_input,
+            options=waiting.WAITING,
+            waits=True,
+            idempotent=True,
+        ),
+        Agent(
+            name="human",
+            summary="Waits for a person: approval, choice, text_input, edit or form.",
+            compile=waiting.human,
+            mentions=basic.prompt_mentions,
+            targets=waiting.timeout_targets,
+            check=waiting.check_human,
+            options=waiting.ASKING,
+            waits=True,
+            rich=True,
+            idempotent=True,
+        ),
+        Agent(
+            name="suspend",
+            summary="Waits until it is resumed from outside; the data is its result.",
+            compile=waiting.suspended,
+            mentions=basic.prompt_mentions,
+            targets=waiting.timeout_targets,
+            check=waiting.check_suspend,
+            options=waiting.WAITING,
+            waits=True,
             idempotent=True,
         ),
         Agent(

@@ -100,6 +100,8 @@ class Agent:
     """Its results are Outcomes (they set the flag or route)."""
     sub_workflow: bool = False
     """The node runs another workflow; the executor does it."""
+    waits: bool = False
+    """It waits for answers from outside; a row's Timeout says how long."""
     services: tuple[str, ...] = ()
     """Services of the context object it needs; a missing one is found when the workflow is loaded."""
     expected_params: tuple[str, ...] = ()
@@ -140,7 +142,7 @@ def fold(name: str) -> str:
 
 
 _ELSEWHERE: Final = (
-    *("llm", "openai", "gpt", "chatgpt", "anthropic", "claude", "google", "gemini", "tool_agent", "human", "suspend"),
+    *("llm", "openai", "gpt", "chatgpt", "anthropic", "claude", "google", "gemini", "tool_agent"),
     *("http", "csv_reader", "csv_writer", "json_reader", "json_writer", "file_reader", "file_writer"),
     *("vector_reader", "vector_writer", "blob_reader", "blob_writer"),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from ..stores.store import FINISHED, Row
@@ -26,7 +27,10 @@ class Shown(Protocol):
     ended_ns: int
     wall_offset: int
     context: Any
-    open: dict[str, Wait]
+
+    @property
+    def open(self) -> Mapping[str, Wait]: ...
+
     attempt: int
 
     @property
@@ -64,6 +68,7 @@ def document(run: Shown, *, shown: str | None = None) -> dict[str, Any]:
         "status": status,
         "execution_id": run.id,
         "graph_name": run.plan.workflow.name,
+        "graph_id": run.plan.workflow.graph_id,
         "result": copied(run.result.values) if still else None,
         "error": copied(run.error) if ended else None,
         "execution_time": (ended - run.started_ns) / 1e9 if ended else None,
@@ -112,6 +117,7 @@ def listed(row: Row) -> dict[str, Any]:
         "status": row.status,
         "execution_id": row.id,
         "graph_name": row.graph_name,
+        "graph_id": row.graph_id,
         "result": None,
         "error": None,
         "execution_time": None if ended is None else (ended - (row.started or row.created)) / 1e9,

@@ -6,7 +6,8 @@ import asyncio
 import json
 import logging
 import traceback
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextvars import Context
 from typing import Any, Final, TypeVar
 
@@ -37,7 +38,7 @@ from .plan import Plan, PlanNode, Targets
 from .records import BEGAN, ENDED, FINISHED, RAN, RECOVERED, RESUMED, STARTED, SUSPENDED, Finish, Record
 from .values import copied, masked, weight
 from .waits import Answer, Suspend, Wait, wait_of
-from .walker import Token
+from .walker import Token, Walker
 
 logger = logging.getLogger("agentmap_asgi.execution")
 
@@ -51,16 +52,52 @@ Visit = tuple[int, int]
 T = TypeVar("T")
 
 
+class Extra:
+    """What only runs have that wait, are brought back, or run other workflows."""
+
+    __slots__ = ("answered", "attempts", "begun", "children", "items", "open", "owners", "ready", "restored",
+                 "waiting", "watchers")  # fmt: skip
+
+    def __init__(self) -> None:
+        self.begun: set[Visit] = set()
+        """Runs of nodes that began before this run was restored, or before they waited, and have not finished."""
+        self.attempts: dict[Visit, int] = {}
+        """The next attempt of nodes that were being tried before this run was restored."""
+        self.items: dict[Visit, dict[int, tuple[Any, Any]]] = {}
+        """Items of a Map_Over that were done before this run was restored: (value, error) by index."""
+        self.children: dict[str, Run] = {}
+        """Sub-workflows that have not been taken account of, by step."""
+        self.ready: list[Token] = []
+        """What can run in a restored run that has not gone on yet."""
+        self.waiting: dict[Visit, Token] = {}
+        self.answered: dict[Visit, tuple[Wait, Answer]] = {}
+        self.restored: dict[str, list[Any]] = {}
+        """Entries of sub-workflows that began before this run was restored, by path; in the root."""
+        self.open: dict[str, Wait] = {}
+        """Open waits of the whole execution by path; in the root."""
+        self.owners: dict[str, tuple[Run, Token]] = {}
+        """Who waits there; in the root."""
+        self.watchers: set[Callable[[], None]] = set()
+        """Called when there is something new to tell; in the root."""
+
+
+_NO_EXTRA: Final = Extra()
+"""Shared by the many runs that have nothing of it; never changed. Fewer objects are less to collect."""
+_NO_TOKENS: Final[dict[Token, None]] = {}
+_NO_TEXTS: Final[frozenset[str]] = frozenset()
+_NO_TASKS: Final[set[asyncio.Task[Any]]] = set()
+_NO_FUTURES: Final[list[asyncio.Future[None]]] = []
+
+
 class Run(Performing):
     """One execution (or one sub-workflow of it) on its way through a plan."""
 
-    __slots__ = ("__weakref__", "_answered", "_deadline", "_open_ends", "_secrets", "_size", "_timer", "_waiters",
-                 "_waiting", "_walker", "_weighed", "_weight", "attempt", "attempts", "begun", "busy", "children",
-                 "context", "counted", "created_ns", "depth", "ended_ns", "facts", "failures", "fence", "host", "id",
-                 "initial", "items", "kept", "ledger", "lost", "on_end", "open", "owners", "parent", "parent_id",
-                 "parent_token", "path", "plan", "plan_for", "queued", "ready", "records", "restored", "result", "root",
-                 "scope", "settled", "started_ns", "status", "tasks", "threads_left",
-                 "wall_offset", "watchers")  # fmt: skip
+    __slots__ = ("__weakref__", "_deadline", "_root", "_secrets", "_size", "_timer", "_waiters", "_walker",
+                 "_weighed", "_weight", "attempt", "context", "counted", "created_ns", "depth",
+                 "ended_ns", "extra", "facts", "failures", "fence", "host", "id", "initial", "kept", "ledger",
+                 "lost", "on_end", "parent", "parent_id", "parent_token", "path", "plan", "plan_for", "queued",
+                 "records", "result", "scope", "settled", "started_ns", "status", "tasks", "threads_left",
+                 "wall_offset")  # fmt: skip
 
     def __init__(
         self,
@@ -93,12 +130,12 @@ class Run(Performing):
         self.parent_id: str | None
         if parent is None:
             self.parent_id = None
-            self.root: Run = self
+            self._root: Run | None = None
             self.path = ""
             self.depth: int = 0
         else:
             self.parent_id = parent.id
-            self.root = parent.root
+            self._root = parent.root
             self.path = f"{parent.path}/{step}" if parent.path else step
             self.depth = parent.depth + 1
         self.records: list[Record] = []
@@ -108,7 +145,7 @@ class Run(Performing):
         self.queued = False
         """It had to wait for a slot."""
         self.error: dict[str, Any] | None = None
-        self.failures: list[dict[str, Any]] = []
+        self.failures: Sequence[dict[str, Any]] = ()
         self.steps = 0
         self.counted = 0
         """Steps of the execution, those of its sub-workflows included; counted in the root."""
@@ -124,47 +161,27 @@ class Run(Performing):
         self.on_end = on_end
         self.host = host
         self.plan_for = plan_for
-        self._walker = plan.walker()
+        self._walker: Walker = plan.walker()
         known = {"execution_id": execution_id, "graph_name": plan.workflow.name, "nodes": plan.nodes, "run": self}
         self.initial = values.copy()
         self.result = Token(0, values, known)
         """The branch that starts; at the end the merge of all."""
-        self.busy: list[Token] = []
+        self.busy: dict[Token, None] = _NO_TOKENS
         """Branches whose nodes are being performed."""
-        self.begun: set[Visit] = set()
-        """Runs of nodes that began before this run was restored, or before they waited, and have not finished."""
-        self.attempts: dict[Visit, int] = {}
-        """The next attempt of nodes that were being tried before this run was restored."""
-        self.items: dict[Visit, dict[int, tuple[Any, Any]]] = {}
-        """Items of a Map_Over that were done before this run was restored: (value, error) by index."""
-        self.children: dict[str, Run] = {}
-        """Sub-workflows that have not been taken account of, by step."""
-        self.ready: list[Token] = []
-        """What can run in a restored run that has not gone on yet."""
-        self.restored: dict[str, list[Any]] = {}
-        """Entries of sub-workflows that began before this run was restored, by path; in the root."""
-        self.open: dict[str, Wait] = {}
-        """Open waits of the whole execution by path; in the root."""
-        self.owners: dict[str, tuple[Run, Token]] = {}
-        """Who waits there; in the root."""
-        self._waiting: dict[Visit, Token] = {}
-        self._answered: dict[Visit, tuple[Wait, Answer]] = {}
-        self._open_ends: list[Token] = []
-        """Branches that were cut off by the end of the run."""
-        self._secrets: set[str] = set()
+        self._secrets: AbstractSet[str] = _NO_TEXTS
         """What agents of this run were given and must not tell."""
+        self.extra: Extra = _NO_EXTRA
+        """What only runs have that wait, are brought back or run other workflows. Changed through `own`."""
         self.sequence = 2
         """The number of the next event."""
         self._size: int | None = None
         """About, in bytes; None until something is weighed."""
         self._weighed: Any = None
         self._weight = 0
-        self.tasks: set[asyncio.Task[Any]] = set()
+        self.tasks: set[asyncio.Task[Any]] = _NO_TASKS
         self.threads_left = 0
         """Threads of agents that were given up and still use what this run has opened."""
-        self._waiters: list[asyncio.Future[None]] = []
-        self.watchers: set[Callable[[], None]] = set()
-        """Called when there is something new to tell; in the root."""
+        self._waiters: list[asyncio.Future[None]] = _NO_FUTURES
         self._timer: asyncio.TimerHandle | None = None
         self._deadline = now + int(host.config.execution_timeout * 1e9)
         self.ledger: Ledger | None = None
@@ -175,13 +192,39 @@ class Run(Performing):
                 self.ledger = self.root.ledger
 
     @property
+    def root(self) -> Run:
+        """The execution that this is a sub-workflow of, or the run itself (no attribute: that would be a cycle)."""
+        return self if self._root is None else self._root
+
+    def add_task(self, task: asyncio.Task[Any]) -> None:
+        if self.tasks is _NO_TASKS:
+            self.tasks = set()
+        self.tasks.add(task)
+
+    @property
+    def open(self) -> Mapping[str, Wait]:
+        """Open waits of the execution by path; of the root."""
+        return self.extra.open
+
+    @property
+    def has_waited(self) -> bool:
+        """Somewhere in it an answer was waited for."""
+        return self.extra is not _NO_EXTRA and any(record[1] == SUSPENDED for record in self.records)
+
+    def own(self) -> Extra:
+        """Where what few runs have can be changed."""
+        if self.extra is _NO_EXTRA:
+            self.extra = Extra()
+        return self.extra
+
+    @property
     def finished(self) -> bool:
         return self.ended_ns != 0
 
     def secret(self, name: str) -> str:
         value = self.host.context.secret(name)
         if len(value) >= SHORTEST_SECRET:
-            self._secrets.add(value)
+            self._secrets = self._secrets | {value}
         return value
 
     def masked(self, value: T) -> T:
@@ -244,7 +287,7 @@ class Run(Performing):
 
     def told(self) -> None:
         """There is something new to tell to those who watch the execution."""
-        for watcher in list(self.watchers):
+        for watcher in list(self.extra.watchers):
             watcher()
 
     def leave(self, why: str = "The process stops") -> None:
@@ -281,14 +324,15 @@ class Run(Performing):
             now = clock.monotonic_ns()
             self.records.append((self.sequence, RECOVERED, 0, 0, now, now, self.attempt))
             self.sequence += 1
-        if self.begun:
-            perform = [token for token in ready if (token.at, token.visit) in self.begun]
-            ready = [token for token in ready if (token.at, token.visit) not in self.begun]
+        if self.extra.begun:
+            perform = [token for token in ready if (token.at, token.visit) in self.extra.begun]
+            ready = [token for token in ready if (token.at, token.visit) not in self.extra.begun]
             for token in perform:
                 node = self.plan.nodes[token.at]
-                if (token.at, token.visit) not in self._answered and not node.may_run_again:
+                if (token.at, token.visit) not in self.extra.answered and not node.may_run_again:
                     self._stop(Interrupted(f"A process ended while {node.name!r} ran, which may not run twice"), node)
                     return
+        self.extra.ready = []
         self._pump(ready, perform)
         if self.status == "running" and not self.ended_ns:
             self.spawn(self._drive(ready, perform))
@@ -303,8 +347,24 @@ class Run(Performing):
         """Return when the run is terminal or suspended, kept and closed. Cancelling the wait does not touch the run."""
         if not self.settled:
             waiter = self.host.loop.create_future()
+            if self._waiters is _NO_FUTURES:
+                self._waiters = []
             self._waiters.append(waiter)
             await waiter
+
+    async def wait_for(self, seconds: float) -> None:
+        """As `wait`, for so long at most."""
+        if not self.settled:
+            loop = self.host.loop
+            waiter = loop.create_future()
+            self._waiters.append(waiter)
+            timer = loop.call_later(seconds, _release, waiter)
+            try:
+                await waiter
+            finally:
+                timer.cancel()
+                if not self.settled:
+                    self._waiters.remove(waiter)
 
     def cancel(self) -> None:
         """End the run now: running agents are cancelled, results that come later are dropped."""
@@ -321,8 +381,8 @@ class Run(Performing):
         if not self.finished:
             self.error = {**self.error_of(NodeFailure("The event loop closed before the execution ended"), None, 1)}
             self.error.update(code="interrupted", retryable=True)
-            self.tasks.clear()
-            self._waiters.clear()
+            self.tasks = _NO_TASKS
+            self._waiters = _NO_FUTURES
             self.status = "interrupted"
             self.ended_ns = self.host.context.clock.monotonic_ns()
             self.records.append((self.sequence, ENDED, 0, 0, self.started_ns, self.ended_ns, (self.status, self.error)))
@@ -346,9 +406,9 @@ class Run(Performing):
     def _rest(self) -> None:
         """When nothing can run any more: the run has ended, or waits for answers."""
         walker = self._walker
-        if walker.running > len(walker.parked) + len(self._waiting) or self.status != "running":
+        if walker.running > len(walker.parked) + len(self.extra.waiting) or self.status != "running":
             return
-        if self._waiting:
+        if self.extra.waiting:
             self._suspend()
         else:
             self._finish("failed" if walker.parked else "completed")
@@ -561,16 +621,27 @@ class Run(Performing):
             clock = self.host.context.clock
             now = clock.monotonic_ns()
             try:
-                wait = self.masked(wait_of(suspend, path, node.name, now + self.wall_offset))
+                wait = self.masked(wait_of(suspend, path, node.name, now + self.wall_offset, limit=self.plan.limit))
+                if suspend.on_timeout is not None:
+                    self.after_timeout(node, suspend.on_timeout)
             except NodeFailure as exc:
                 return self.failed(token, node, exc, now, now, 1, FINISHED)
             self.record(SUSPENDED, token, now, now, wait)
             self._also_in_root(SUSPENDED, now, wait)
-            self.root.open[path] = wait
-            self.root.owners[path] = (self, token)
-        self.begun.add(key)
-        self._waiting[key] = token
+            self.root.own().open[path] = wait
+            self.root.own().owners[path] = (self, token)
+            if wait["expires"] is not None:
+                self.host.expects()
+        self.own().begun.add(key)
+        self.own().waiting[key] = token
         return []
+
+    def after_timeout(self, node: PlanNode, name: str) -> int:
+        """The number of the node that an on_timeout names. Raises RoutingInvalid when no way leads there."""
+        number = self.plan.index.get(name)
+        if number is None or number not in self.plan.edges[node.index]:
+            raise RoutingInvalid(f"on_timeout names {name!r}, to which {node.name!r} has no route")
+        return number
 
     def _also_in_root(self, kind: int, now: int, data: Any) -> None:
         """What happens to the waits of a sub-workflow is an event of the execution too."""
@@ -585,8 +656,8 @@ class Run(Performing):
 
     def answer(self, path: str, answer: Answer) -> None:
         """Take the answer of an open wait of a running execution; called on the root. KeyError when it is not open."""
-        wait = self.open.pop(path)
-        run, token = self.owners.pop(path)
+        run, token = self.extra.owners.pop(path)
+        wait = self.extra.open.pop(path)
         run._take(token, wait, answer)
 
     def _take(self, token: Token, wait: Wait, answer: Answer) -> None:
@@ -599,20 +670,21 @@ class Run(Performing):
 
     def answered(self, token: Token, wait: Wait, answer: Answer) -> None:
         """Note an answer; the node makes its result of it when it goes on."""
-        self._answered[token.at, token.visit] = (wait, answer)
+        self.own().answered[token.at, token.visit] = (wait, answer)
 
     def answer_of(self, token: Token) -> tuple[Wait, Answer] | None:
-        return self._answered.pop((token.at, token.visit), None)
+        return self.extra.answered.pop((token.at, token.visit), None)
 
     def waits_at(self, token: Token, wait: Wait) -> None:
         """Put a restored branch back where it waited."""
-        self._waiting[token.at, token.visit] = token
-        self.root.open[wait["path"]] = wait
-        self.root.owners[wait["path"]] = (self, token)
+        self.own().waiting[token.at, token.visit] = token
+        self.root.own().open[wait["path"]] = wait
+        self.root.own().owners[wait["path"]] = (self, token)
 
     def _leave_wait(self, token: Token) -> None:
         """The branch goes on, and so do the nodes that wait because this run does."""
-        del self._waiting[token.at, token.visit]
+        if self.extra.waiting.pop((token.at, token.visit), None) is None:
+            return  # its task is about to see that the sub-workflow waits, and now does not
         if self.status == "suspended":  # a sub-workflow, in an execution that runs
             self.status = "running"
             self.settled = False
@@ -625,7 +697,7 @@ class Run(Performing):
     def _suspend(self) -> None:
         """Nothing can run until an answer comes: give everything back."""
         self.status = "suspended"
-        self.result = self._walker.result(self._waiting.values())
+        self.result = self._walker.result(self.extra.waiting.values())
         if self._timer is not None:
             self._timer.cancel()
         if self.parent is not None:
@@ -648,7 +720,7 @@ class Run(Performing):
         if status == "failed" and self.error is None:
             self.failures = [token.failure for token in walker.failed() if token.failure is not None]
             self.error = self.failures[0]
-        cut = [*self._waiting.values(), *self.busy]
+        cut = [*self.extra.waiting.values(), *self.busy, *self.extra.ready]
         if walker.ended is not None or walker.parked or walker.waiting or cut:
             self.result = walker.result(cut)
         was_suspended = self.status == "suspended"
@@ -659,17 +731,17 @@ class Run(Performing):
         self.sequence += 1
         if self._timer is not None:
             self._timer.cancel()
-        for child in list(self.children.values()):
+        for child in list(self.extra.children.values()):
             if child.status == "suspended":
                 child.cancel()
         if self.parent is None:
-            self.open.clear()
-            self.owners.clear()
+            self.extra.open.clear()
+            self.extra.owners.clear()
             if not was_suspended:
                 self.host.ended(self)
         else:
-            for path in [path for path, (run, _) in self.root.owners.items() if run is self]:
-                del self.root.open[path], self.root.owners[path]
+            for path in [path for path, (run, _) in self.root.extra.owners.items() if run is self]:
+                del self.root.extra.open[path], self.root.extra.owners[path]
         others = []
         if self.tasks:
             current = asyncio.current_task(self.host.loop)
@@ -684,7 +756,7 @@ class Run(Performing):
         hook = self.on_end is not None and self.ended_ns
         if others or (top and (hook or not self.scope.empty or self.ledger is not None)):
             closing = self.host.loop.create_task(self._close(others), context=Context())
-            self.tasks.add(closing)
+            self.add_task(closing)
             closing.add_done_callback(self._closed)
             return
         if top:
@@ -714,7 +786,7 @@ class Run(Performing):
             self.host.store.append(Written.of(self))
 
     def _closed(self, closing: asyncio.Task[None]) -> None:
-        self.tasks.clear()
+        self.tasks = _NO_TASKS
         if not closing.cancelled() and closing.exception() is not None:
             logger.error("%s: closing failed", self.id, exc_info=closing.exception())
         self._settle()
@@ -723,13 +795,21 @@ class Run(Performing):
         if self.settled:
             return
         self.settled = True
+        if self.ended_ns:
+            self.result.facts = {}  # which has the run itself
+            self._walker = None  # type: ignore[assignment]  # nothing walks any more
         for waiter in self._waiters:
             if not waiter.done():
                 waiter.set_result(None)
-        self._waiters.clear()
+        self._waiters = _NO_FUTURES
         if self.parent is None:
             self.told()
             self.host.settled(self)
+
+
+def _release(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
 
 
 def inline_call(node: PlanNode) -> Step:

@@ -58,6 +58,9 @@ class Host(Protocol):
     def ended(self, run: Run) -> None:
         """The run's slot is free: it has ended, or is suspended."""
 
+    def expects(self) -> None:
+        """A wait has been opened that expires: look at the clock from time to time."""
+
     def settled(self, run: Run) -> None:
         """What the run says now is kept, and everything it opened is closed."""
 

@@ -27,80 +27,77 @@ AGAIN: Final = (0.05, 0.2, 1.0, 2.0, 5.0)
 """Seconds before a write is made again; the last counts from then on."""
 
 
-class Slice:
-    """The records of one run from `begin` to `end`."""
-
-    __slots__ = ("begin", "end", "run")
-
-    def __init__(self, run: Run) -> None:
-        self.run = run
-        self.begin = run.kept
-        self.end = len(run.records)
-
-
 class Written:
-    """One write of an execution: a Batch of the store. Its texts are made when the store writes it."""
+    """One write of an execution: a Batch of the store. Its texts are made when the store writes it.
 
-    __slots__ = ("_changes", "_root", "_slices", "_whole", "fence", "id")
+    Nothing of a run that has ended, or is suspended, changes any more, so the last write is made of it as late as that.
+    """
 
-    def __init__(self, root: Run, slices: list[Slice]) -> None:
-        self.id = root.id
-        self.fence = root.fence
+    __slots__ = ("_begin", "_changes", "_end", "_others", "_root", "fence", "id", "status")
+
+    def __init__(self, root: Run, others: tuple[Slice, ...]) -> None:
+        self.id: str = root.id
+        self.fence: int = root.fence
+        self.status: str = root.status
         self._root = root
-        self._slices = slices
-        self._whole = root.ended_ns != 0 or root.status == "suspended"
-        offset = root.wall_offset
-        self._changes: dict[str, Any] = {
-            "status": root.status,
-            "steps": root.steps,
-            "sequence": root.sequence - 1,
-            "started": root.started_ns + offset,
-            "ended": root.ended_ns + offset if root.ended_ns else None,
-            "waits": json.dumps(list(root.open.values())) if root.open else "[]",
-            "wake": min((wait["expires"] for wait in root.open.values() if wait["expires"]), default=None),
-        }
-        if self._whole:
-            self._changes["runner"] = None
+        self._begin: int = root.kept
+        self._end = len(root.records)
+        self._others = others
+        self._changes = None if root.ended_ns or root.status == "suspended" else columns_of(root)
 
     @classmethod
     def of(cls, root: Run) -> Written:
         """Everything that a run and its sub-workflows have not written yet; for stores that forget with the process."""
-        slices = []
-        look = [root]
+        others: list[Slice] = []
+        look = list(root.extra.children.values())
         while look:
             run = look.pop()
             if len(run.records) > run.kept:
-                slices.append(Slice(run))
+                others.append((run, run.kept, len(run.records)))
                 run.kept = len(run.records)
-            look.extend(run.children.values())
-        return cls(root, slices)
+            look.extend(run.extra.children.values())
+        written = cls(root, tuple(others))
+        root.kept = len(root.records)
+        return written
 
-    @property
-    def status(self) -> str:
-        return str(self._changes["status"])
-
-    @property
-    def slices(self) -> list[Slice]:
-        return self._slices
+    def landed(self) -> None:
+        """It is in the store."""
+        self._root.kept = self._end
+        for run, _, end in self._others:
+            run.kept = end
 
     def changes(self) -> Mapping[str, Any]:
-        if self._whole:
-            text = json.dumps(document(self._root), ensure_ascii=False, separators=(",", ":"))
-            return {**self._changes, "document": text}
-        return self._changes
+        if self._changes is not None:
+            return self._changes
+        text = json.dumps(document(self._root), ensure_ascii=False, separators=(",", ":"))
+        return {**columns_of(self._root), "runner": None, "document": text}
 
     def entries(self) -> Iterator[Entry]:
-        for part in self._slices:
-            run = part.run
-            for sequence, text in texts(run.plan, run.records[part.begin : part.end], run.wall_offset):
+        for run, begin, end in ((self._root, self._begin, self._end), *self._others):
+            for sequence, text in texts(run.plan, run.records[begin:end], run.wall_offset):
                 yield Entry(run.path, sequence, text)
 
     def pins(self) -> Mapping[str, str]:
-        return {
-            part.run.plan.workflow.version: pinned(part.run.plan.workflow)
-            for part in self._slices
-            if part.begin == 0 and part.run.path
-        }
+        began = [run.plan.workflow for run, begin, _ in self._others if begin == 0]
+        return {workflow.version: pinned(workflow) for workflow in began}
+
+
+Slice = tuple[Run, int, int]
+"""The records of a sub-workflow from one to another."""
+
+
+def columns_of(root: Run) -> dict[str, Any]:
+    """What the row says of a run now."""
+    offset = root.wall_offset
+    return {
+        "status": root.status,
+        "steps": root.steps,
+        "sequence": root.sequence - 1,
+        "started": root.started_ns + offset,
+        "ended": root.ended_ns + offset if root.ended_ns else None,
+        "waits": json.dumps(list(root.extra.open.values())) if root.extra.open else "[]",
+        "wake": min((wait["expires"] for wait in root.extra.open.values() if wait["expires"]), default=None),
+    }
 
 
 class Ledger:
@@ -116,8 +113,8 @@ class Ledger:
         self._flying = False
         self._tries = 0
         self._waiters: list[asyncio.Future[None]] = []
-        self.tree: list[Run] = [root]
-        """The run and its sub-workflows that have records to write."""
+        self.tree: list[Run] = []
+        """Sub-workflows that have records to write."""
 
     def ask(self) -> asyncio.Future[None]:
         """Everything that has happened up to now is kept when the future is done; it is cancelled if never."""
@@ -128,8 +125,8 @@ class Ledger:
         return waiter
 
     def _fly(self) -> None:
-        slices = [part for run in self.tree if (part := Slice(run)).end > part.begin]
-        batch = Written(self._root, slices)
+        others = [(run, run.kept, len(run.records)) for run in self.tree if len(run.records) > run.kept]
+        batch = Written(self._root, tuple(others))
         waiters, self._waiters = self._waiters, []
         self._flying = True
         self._send(batch, waiters)
@@ -159,9 +156,9 @@ class Ledger:
             self._waiters = []
             self._lost()
             return
-        for part in batch.slices:
-            part.run.kept = part.end
-        self.tree = [run for run in self.tree if run is self._root or not run.finished or run.kept < len(run.records)]
+        batch.landed()
+        if self.tree:
+            self.tree = [run for run in self.tree if not run.finished or run.kept < len(run.records)]
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(None)

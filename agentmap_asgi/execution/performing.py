@@ -19,7 +19,6 @@ from ..errors import (
     NodeFailure,
     NodeTimeout,
     RequestRefused,
-    RoutingInvalid,
     StepLimit,
     SubworkflowFailed,
 )
@@ -68,7 +67,7 @@ def _running() -> bool:
 class Performing:
     """The part of a Run that awaits. `executor` has the rest."""
 
-    __slots__ = ("error", "sequence", "steps")
+    __slots__ = ("busy", "error", "sequence", "steps")
 
     if TYPE_CHECKING:  # what `executor.Run` has
         host: Host
@@ -76,7 +75,15 @@ class Performing:
         id: str
         path: str
         depth: int
-        root: Run
+
+        @property
+        def root(self) -> Run: ...
+
+        extra: Any
+
+        def own(self) -> Any: ...
+        def add_task(self, task: asyncio.Task[Any]) -> None: ...
+
         parent: Run | None
         scope: RunScope
         context: Mapping[str, Any]
@@ -86,13 +93,8 @@ class Performing:
         sequence: int
         steps: int
         error: dict[str, Any] | None
-        busy: list[Token]
-        begun: set[tuple[int, int]]
-        attempts: dict[tuple[int, int], int]
-        items: dict[tuple[int, int], dict[int, tuple[Any, Any]]]
-        children: dict[str, Run]
+        busy: dict[Token, None]
         tasks: set[asyncio.Task[Any]]
-        watchers: set[Callable[[], None]]
 
         @property
         def finished(self) -> bool: ...
@@ -109,6 +111,7 @@ class Performing:
         def error_of(self, failure: NodeFailure, node: PlanNode | None, attempt: int) -> dict[str, Any]: ...
         def answer_of(self, token: Token) -> tuple[Wait, Answer] | None: ...
         def suspended(self, token: Token, node: PlanNode, suspend: Suspend) -> list[Token]: ...
+        def after_timeout(self, node: PlanNode, name: str) -> int: ...
         def complete(self, token: Token, targets: tuple[int, ...]) -> list[Token]: ...
         def targets(
             self, token: Token, node: PlanNode, flag: bool, goto: int | None, delta: dict[str, Any]
@@ -126,7 +129,7 @@ class Performing:
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = self.host.loop.create_task(work, context=Context())
-        self.tasks.add(task)
+        self.add_task(task)
         task.add_done_callback(self._driven)
 
     def _driven(self, task: asyncio.Task[Any]) -> None:
@@ -170,14 +173,16 @@ class Performing:
         began = clock()
         key = (token.at, token.visit)
         answered = self.answer_of(token)
-        if key not in self.begun:
+        if key not in self.extra.begun:
             if self.root.counted >= self.host.config.max_steps:
                 self.out_of_steps()
                 return []
             self.steps += 1
             self.root.counted += 1
             self.record(BEGAN, token, began, began, 1)
-        self.busy.append(token)
+        if not self.busy:
+            self.busy = {}
+        self.busy[token] = None
         try:
             if self.host.writes_steps:
                 await self._kept()
@@ -200,12 +205,12 @@ class Performing:
                 return []
             if isinstance(exc, asyncio.CancelledError):
                 raise
-            self.begun.discard(key)
+            self.extra.begun.discard(key)
             attempt = getattr(exc, "attempt", 1)
             return self.failed(token, node, exc, began, clock(), attempt, FINISHED)
         finally:
-            self.busy.remove(token)
-        self.begun.discard(key)
+            self.busy.pop(token, None)
+        self.extra.begun.discard(key)
         token.write(delta)
         token.flag = flag
         self.record(FINISHED, token, began, clock(), Finish(delta, flag, targets, attempt))
@@ -222,19 +227,17 @@ class Performing:
         """What an answer changes, and where it leads."""
         result = outcome(wait, answer)
         if result.goto is None:
-            if node.node.agent_type == "input":
-                return node.stored(result.value), True, None
-            return node.settled(result, self.plan.limit)
-        number = self.plan.index.get(result.goto)
-        if number is None or number not in self.plan.edges[node.index]:
-            raise RoutingInvalid(f"on_timeout names {result.goto!r}, to which {node.name!r} has no route")
-        return {}, False, number
+            value = result.value
+            if value.__class__ is dict and len(node.outputs) > 1:  # it comes from outside, and writes nothing else
+                value = {name: value[name] for name in node.outputs if name in value}
+            return node.stored(value), result.success, None
+        return {}, False, self.after_timeout(node, result.goto)
 
     def record(self, kind: int, token: Token, began: int, ended: int, data: Any) -> None:
         if not self.finished:  # what comes later is dropped
             self.records.append((self.sequence, kind, token.at, token.visit, began, ended, data))
             self.sequence += 1
-            if self.parent is None and self.watchers and self.ledger is None:
+            if self.parent is None and self.extra.watchers and self.ledger is None:
                 self.told()
 
     async def _attempts(self, token: Token, node: PlanNode) -> tuple[Settled, int]:
@@ -250,7 +253,7 @@ class Performing:
         """Attempts until one succeeds and can be read, or the row's Retry is used up: (what was read, attempt)."""
         retry = node.node.retry or ONCE
         delay = retry.delay
-        attempt = 1 if item is not None else self.attempts.pop((token.at, token.visit), 1)
+        attempt = 1 if item is not None else self.extra.attempts.pop((token.at, token.visit), 1)
         while True:
             try:
                 result = await self._attempt(token, node, values, attempt, item)
@@ -384,11 +387,12 @@ class Performing:
             raise DepthLimit(f"Sub-workflows are nested deeper than {self.host.config.max_depth}")
         name = f"{node.name}#{token.visit}" + ("" if item is None else f"/{item}")
         step = name if attempt == 1 else f"{name}@{attempt}"
-        child = self.children.get(step)
+        child = self.extra.children.get(step)
         if child is None:
             child = await self._child(token, node, values, reference, name, step)
         try:
-            await child.wait()
+            while not child.settled:  # an answer may have come before this task has seen that the child waits
+                await child.wait()
         except asyncio.CancelledError:
             child.cancel()
             await child.wait()  # its agents use services of this run
@@ -398,7 +402,7 @@ class Performing:
                 child.cancel()
                 raise SubworkflowFailed("A sub-workflow under Map_Over cannot wait for an answer")
             raise Held()
-        self.children.pop(step, None)
+        self.extra.children.pop(step, None)
         if child.status != "completed":
             error = child.error or {}
             if error.get("code") == DepthLimit.code:
@@ -421,7 +425,7 @@ class Performing:
         """The sub-workflow of a node, begun, or going on from where a restored execution left it."""
         inputs = gather(node.bindings, values, token) if node.node.inputs else dict(values)
         path = f"{self.path}/{step}" if self.path else step
-        entries = self.root.restored.pop(path, None)
+        entries = self.root.extra.restored.pop(path, None)
         if entries is not None:
             plan = await self.host.pinned_plan(self.plan.workflow, reference, entries, self.plan_for)
         else:
@@ -430,7 +434,7 @@ class Performing:
             except RequestRefused as exc:
                 raise SubworkflowFailed(exc.message) from None
         child = self.sub_run(plan, f"{self.id}/{name}", inputs, token, step)
-        self.children[step] = child
+        self.own().children[step] = child
         if self.ledger is not None:
             self.ledger.tree.append(child)
         if entries is None:
@@ -450,7 +454,7 @@ class Performing:
         on_error = options.get("on_item_error", "fail")
         places = asyncio.Semaphore(max(1, int(options.get("concurrency", 10))))
         results: list[Any] = [MISSING] * len(items)
-        done = self.items.pop((token.at, token.visit), {})
+        done = self.extra.items.pop((token.at, token.visit), {})
         for index, (value, error) in done.items():
             if index < len(items) and error is None:
                 results[index] = value
@@ -481,7 +485,8 @@ class Performing:
             for index, item in enumerate(items)
             if results[index] is MISSING
         ]
-        self.tasks.update(tasks)
+        for task in tasks:
+            self.add_task(task)
         try:
             for task in tasks:
                 failure = await task

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from ..agents.registry import Agent, Outcome, Registry, Site, Step
-from ..errors import ResultInvalid, RoutingInvalid
+from ..errors import Interrupted, ResultInvalid, RoutingInvalid
 from ..workflows.model import FunctionRoute, Node, Route, Workflow
 from .fields import SPECIAL, bind, finder, getter
 from .order import Order
@@ -151,7 +151,9 @@ class Plan:
         max_output: int = 1024 * 1024,
         inline_call: Callable[[PlanNode], Step] | None = None,
     ) -> None:
-        """`inline_call` makes the step of a host's inline agent, which needs a Call."""
+        """`inline_call` makes the step of a host's inline agent, which needs a Call. Raises Interrupted for an agent
+        that does not exist.
+        """
         self.workflow = workflow
         self.functions = functions or {}
         self.limit = max_output
@@ -169,7 +171,11 @@ class Plan:
         self.edges: list[tuple[int, ...]] = []
         self.forks = False
         for node in nodes.values():
-            agent = registry[node.agent_type]
+            try:
+                agent = registry[node.agent_type]
+            except KeyError:  # a version of former times
+                message = f"There is no agent {node.agent_type!r} any more, which the node {node.name!r} needs"
+                raise Interrupted(message) from None
             plan = _compiled(node, agent, site, index, len(self.nodes))
             routes = (node.edge, node.on_success, node.on_failure)
             reach = [number for route in routes for number in numbers(route)]
@@ -199,6 +205,11 @@ class Plan:
         if self._order is None:
             self._order = Order(self.edges)
         return self._order
+
+    @property
+    def loops(self) -> bool:
+        """A node may run any number of times."""
+        return self.cyclic and bool(self.order().headers)
 
     def walker(self) -> Walker:
         return Walker(self.edges, self.joins, self.forks, self.order)
@@ -234,7 +245,8 @@ def has_secrets(options: Mapping[str, Any]) -> bool:
 def _compiled(node: Node, agent: Agent, site: Site, index: Mapping[str, int], number: int) -> PlanNode:
     plan = PlanNode()
     plan.index, plan.name, plan.node, plan.agent = number, node.name, node, agent
-    policies = node.retry is not None or node.timeout is not None or node.map_over is not None
+    timed = node.timeout is not None and not agent.waits
+    policies = node.retry is not None or timed or node.map_over is not None
     plan.compiled = None if agent.compile is None else agent.compile(node, site)
     plan.step = None if policies else plan.compiled
     plan.trusted = agent.compile is not None or agent.sub_workflow

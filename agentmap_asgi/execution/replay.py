@@ -74,7 +74,8 @@ class _Replay:
             last = sequence + (kind == RAN)
         run.sequence = last + 1
         run.kept = len(run.records)
-        run.begun = self.begun
+        if self.begun:
+            run.own().begun = self.begun
         for key, wait in self.waits.items():
             if key in self.running:
                 run.waits_at(self.running.pop(key), wait)
@@ -96,10 +97,10 @@ class _Replay:
             self._begin(key)
         elif kind == RETRIED:
             kept = tuple(data)
-            run.attempts[key] = data[0] + 1
+            run.own().attempts[key] = data[0] + 1
         elif kind == ITEM:
             index, value, error = kept = tuple(data)
-            run.items.setdefault(key, {})[index] = (value, error)
+            run.own().items.setdefault(key, {})[index] = (value, error)
         elif kind == SUSPENDED:
             if self._own(kept, key):
                 self._begin(key)
@@ -134,8 +135,8 @@ class _Replay:
         if kind == RAN:
             self._count()
         self.begun.discard(key)
-        run.items.pop(key, None)
-        run.attempts.pop(key, None)
+        run.extra.items.pop(key, None)
+        run.extra.attempts.pop(key, None)
         targets = tuple(run.plan.index[name] for name in names)
         token.flag = flag
         if error is None:

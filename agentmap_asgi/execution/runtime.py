@@ -21,6 +21,7 @@ from ..config import AgentMapConfig
 from ..context import AgentMapContext
 from ..errors import (
     AgentMapError,
+    NodeFailure,
     Overloaded,
     RequestRefused,
     ShuttingDown,
@@ -29,7 +30,7 @@ from ..errors import (
     SubworkflowFailed,
 )
 from ..scopes import AppScope
-from ..stores.store import Entry, Row, Runner, Store
+from ..stores.store import Entry, Filter, Row, Runner, Store
 from ..workflows.model import Workflow
 from ..workflows.pinned import unpinned
 from .document import stored_document
@@ -44,6 +45,8 @@ from .waits import EXPIRED, Answer, waits_of
 
 logger = logging.getLogger("agentmap_asgi.execution")
 
+PATIENCE: Final = 500
+"""Looks, ten milliseconds apart, whether a sub-workflow is back."""
 MOST_PRUNED: Final = 500
 """Executions that are forgotten in one write."""
 
@@ -60,13 +63,18 @@ class Runtime:
         plan: Callable[[Workflow], Plan],
         plan_for: Callable[[], Callable[[Workflow, str], Plan]],
         on_ended: Callable[[Run], None],
+        on_reload: Callable[[], Awaitable[None]],
         on_end: Callable[[Run], Awaitable[None]] | None = None,
     ) -> None:
         """`plan` compiles a workflow, `plan_for` gives what finds sub-workflows as they are now.
 
+        `on_reload` is awaited when another process has read the workflow files again.
         `on_ended` is called once for each execution that has ended here, before it is kept; `on_end` is awaited then.
         """
         self._on_ended = on_ended
+        self._on_reload = on_reload
+        self.generation = 0
+        """Of the workflow files, as the processes of a store count them."""
         self._plan = plan
         self._plan_for = plan_for
         self.on_end = on_end
@@ -126,13 +134,29 @@ class Runtime:
             self.runner = self.store.runner()
         self.runner_id = self.runner.id
         if self.store.durable:
+            self.generation = await self.store.generation()
+        if self.store.durable or await self.store.select(Filter(statuses=("suspended",), limit=1)):
+            self.expects()
+
+    def expects(self) -> None:
+        if self._patrol is None and not self.stopping:
             self._patrol = self.loop.create_task(self._watch_over(), context=Context())
 
     async def _watch_over(self) -> None:
-        """Until the end: requests of other processes, waits that expire, executions whose process has died."""
+        """Until the end: requests of other processes, waits that expire, executions whose process has died.
+
+        Only waits where nothing outlives the process; then it begins with the first that expires.
+        """
+        duties = (
+            (self._serve, 1),
+            (self._expire, 5),
+            (self._recover, 5),
+            (self._follow, 5),
+            (self._prune, 3_000),
+        )
         turn = 0
         while not self.stopping:
-            for duty, every in ((self._serve, 1), (self._expire, 5), (self._recover, 5), (self._prune, 3_000)):
+            for duty, every in duties if self.store.durable else duties[1:2]:
                 if turn % every == 0:
                     try:
                         await duty()
@@ -172,7 +196,8 @@ class Runtime:
         for run in list(self.live.values()):
             if run.open and run.status == "running":
                 for path in expired(run.open.values(), now):
-                    run.answer(path, Answer(EXPIRED))
+                    if path in run.extra.owners:
+                        run.answer(path, Answer(EXPIRED))
         if not self.store.durable or len(self.running) < self.config.max_running:
             for row in await self.store.due(now):
                 with self._damage_of(row):
@@ -216,8 +241,15 @@ class Runtime:
             why = f"Its process has ended {claimed.attempt - 1} times; the execution may be what ends it"
             self.begin(run, lambda: run.interrupt_now(why))
             return
-        ready = run.ready
+        ready = run.extra.ready
         self.begin(run, lambda: run.go_on(ready, recovered=True))
+
+    async def _follow(self) -> None:
+        """Read the workflow files again when another process has."""
+        now = await self.store.generation()
+        if now != self.generation:
+            self.generation = now
+            await self._on_reload()
 
     async def _prune(self) -> None:
         if self.config.retention_days:
@@ -255,18 +287,20 @@ class Runtime:
             own = []
             for entry in entries:
                 if entry.path:
-                    run.restored.setdefault(entry.path, []).append(entry)
+                    run.own().restored.setdefault(entry.path, []).append(entry)
                 else:
                     own.append(entry)
+            # Those of sub-workflows are brought back with their nodes; until then they are known, and not answered.
+            run.own().open = {wait["path"]: wait for wait in waits_of(row.id, row.waits)}
             if own:
-                run.ready = restore(run, own)
+                run.own().ready = restore(run, own)
             if own and run.sequence != row.sequence + 1:
                 raise StoreDamaged(row.id, f"it has {run.sequence - 1} events, and should have {row.sequence}")
             return run
         except StoreUnavailable:
             self._hand_back(row, back)
             raise
-        except (RequestRefused, StoreDamaged, KeyError, ValueError, TypeError) as exc:
+        except (RequestRefused, NodeFailure, StoreDamaged, KeyError, ValueError, TypeError) as exc:
             message = exc.message if isinstance(exc, AgentMapError) else "What is stored of it is damaged"
             logger.error("%s: the execution cannot go on: %s", row.id, message)
             changes, last = given_up(row, message, self.context.clock.time_ns())
@@ -341,11 +375,23 @@ class Runtime:
 
     # Answers.
 
-    async def take_answer(self, run: Run, path: str, answer: Answer) -> None:
-        """Take an answer for an execution that runs here. Raises KeyError when the wait is open no more."""
+    async def take_answer(self, run: Run, path: str, answer: Answer) -> Run:
+        """Take an answer for an execution that runs here; who goes on with it. KeyError: the wait is open no more."""
+        for _ in range(PATIENCE):
+            if path in run.extra.owners or path not in run.open:
+                break
+            await asyncio.sleep(0.01)  # the sub-workflow that waits is being brought back
+        if run.status == "suspended":  # by now
+            await run.wait()
+            row = await self.store.find(run.id)
+            again = None if row is None else await self.resume(row, path, answer)
+            if again is None:
+                raise KeyError(path)
+            return again
         run.answer(path, answer)
         if run.ledger is not None:
             await asyncio.shield(run.ledger.ask())
+        return run
 
     async def resume(self, row: Row, path: str, answer: Answer) -> Run | None:
         """Take an answer for a suspended execution, and let it go on here. None when somebody else was first.
@@ -371,6 +417,8 @@ class Runtime:
         wait = next((wait for wait in waits_of(row.id, row.waits) if wait["path"] == path), None)
         if wait is None:
             return None
+        if row.status != "suspended":  # who runs it takes its answers
+            return None
         claimed = await self.store.claim(row, self.runner)
         if claimed is None:
             return None
@@ -378,12 +426,13 @@ class Runtime:
         try:
             given = await self._answered(claimed, wait, answer, now)
             await self.store.append(given)
+            claimed.waits, claimed.sequence = given.changes()["waits"], given.changes()["sequence"]
         except (StoreUnavailable, StoreDamaged):
             self._hand_back(claimed, "suspended")
             raise
-        run = await self.restored(replace(claimed, sequence=given.changes()["sequence"]))
+        run = await self.restored(claimed)
         if run is not None:
-            ready = run.ready
+            ready = run.extra.ready
             self.begin(run, lambda: run.go_on(ready))
         return run
 

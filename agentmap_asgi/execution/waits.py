@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any, Final, NamedTuple
+from urllib.parse import unquote
 
 from ..agents.registry import Outcome
 from ..errors import InputInvalid, ResultInvalid, StoreDamaged, WaitExpired
@@ -13,6 +15,10 @@ from .values import copied
 TYPES: Final = ("data", "approval", "choice", "text_input", "edit", "form", "input")
 """What kinds of answers a wait may take. `data` and `input` take any JSON value."""
 ACTIONS: Final = ("answer", "approve", "reject")
+MOST_SECONDS: Final = 10**9
+"""A wait is shorter than this."""
+MOST_ERRORS: Final = 100
+"""Places that a refusal of a form names."""
 EXPIRED: Final = "expired"
 """The action of an answer that never came."""
 
@@ -28,7 +34,8 @@ class Suspend(Exception):  # it is no error; raising is one of two ways to say i
     `type` says which answers fit: `approval` (approve or reject), `choice` (one of `options`), `text_input`, `edit`
     (`value` is what to edit), `form` (`form` is a JSON Schema) or `data` (anything). `assignees` are ids of principals,
     or `role:name`; without any, whoever may see the execution may answer. After `expires_in` seconds the node goes to
-    `on_timeout`, or fails with `wait_expired`. Raises TypeError or ValueError for what cannot be waited for.
+    `on_timeout`, a node that its row leads to, or fails with `wait_expired`. Raises TypeError or ValueError for what
+    cannot be waited for.
     """
 
     def __init__(
@@ -50,7 +57,7 @@ class Suspend(Exception):  # it is no error; raising is one of two ways to say i
             raise TypeError("Suspend takes options and assignees as lists")
         if type == "choice" and not options:
             raise ValueError("Suspend(type='choice') needs options")
-        if expires_in is not None and not 0 < expires_in < 10**9:
+        if expires_in is not None and not 0 < expires_in < MOST_SECONDS:
             raise ValueError(f"Suspend(expires_in=…) takes seconds, not {expires_in!r}")
         self.prompt = prompt
         self.type = type
@@ -73,8 +80,10 @@ class Answer(NamedTuple):
         return {"path": path, **self._asdict()}
 
 
-def wait_of(suspend: Suspend, path: str, node: str, now: int) -> Wait:
-    """The wait that a Suspend opens. Raises ResultInvalid when something of it is not JSON."""
+def wait_of(suspend: Suspend, path: str, node: str, now: int, *, limit: int | None = None) -> Wait:
+    """The wait that a Suspend opens. Raises ResultInvalid when something of it is not JSON, OutputTooLarge past `limit`
+    bytes.
+    """
     expires = None if suspend.expires_in is None else now + int(suspend.expires_in * 1e9)
     wait: Wait = copied(
         {
@@ -90,9 +99,15 @@ def wait_of(suspend: Suspend, path: str, node: str, now: int) -> Wait:
             "on_timeout": suspend.on_timeout,
         },
         "Suspend",
+        limit=limit,
     )
     if not isinstance(wait["prompt"], str) or not all(isinstance(one, str) for one in wait["options"]):
         raise ResultInvalid("Suspend takes a text as prompt and texts as options")
+    if not all(isinstance(one, str) for one in wait["assignees"]):
+        raise ResultInvalid("Suspend takes texts as assignees")
+    problem = None if wait["form"] is None else form_problem(wait["form"])
+    if problem is not None:
+        raise ResultInvalid(f"Suspend takes a JSON Schema as form: {problem}")
     return wait
 
 
@@ -143,50 +158,100 @@ def checked(wait: Wait, answer: Answer) -> Answer:
         raise InputInvalid("data is a text", pointer="/data")
     if kind == "form" and not isinstance(data, dict):
         raise InputInvalid("data is an object, as the form says", pointer="/data")
+    if kind == "input" and data is None:
+        raise InputInvalid("data is what the node asks for, and not null", pointer="/data")
     if wait["form"] is not None:
         _fits(wait["form"], data)
     return answer
 
 
 def _fits(form: Mapping[str, Any], data: Any) -> None:
-    """Raises InputInvalid naming every place where data breaks a JSON Schema (draft 2020-12)."""
+    """Raises InputInvalid naming each place where data breaks a JSON Schema (draft 2020-12), and what that says."""
     from jsonschema import Draft202012Validator
+    from referencing.exceptions import Unresolvable
 
-    errors = [
-        {
-            "pointer": "/data" + "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in found.path),
-            "code": str(found.validator),
-            "message": f"It does not fit the form: {found.validator}",
-        }
-        for found in Draft202012Validator(form).iter_errors(data)
-    ]
+    try:
+        errors = [
+            {"pointer": pointer("/data", found.path), "code": str(found.validator), "message": _wanted(found)}
+            for found in islice(Draft202012Validator(form).iter_errors(data), MOST_ERRORS)
+        ]
+    except (RecursionError, Unresolvable):
+        raise InputInvalid(
+            "The form refers to what it does not have, or to itself without end", pointer="/data"
+        ) from None
     if errors:
-        raise InputInvalid("data does not fit the form", errors=errors[:100])
+        said = "; ".join(f"{error['pointer']}: {error['message']}" for error in errors[:3])
+        raise InputInvalid(f"data does not fit the form. {said}", errors=errors)
 
 
-def form_problem(form: Any) -> str | None:
-    """Why something is no JSON Schema that a form can have."""
+def _wanted(found: Any) -> str:
+    """What the form says; never what came in."""
+    if found.validator == "required":
+        missing = [name for name in found.validator_value if name not in found.instance]
+        return f"it lacks {', '.join(missing)}"
+    if found.validator == "additionalProperties":
+        return f"it takes no other fields than {', '.join(found.schema.get('properties', ()))}"
+    text = json.dumps(found.validator_value, ensure_ascii=False)
+    return f"the form says {found.validator}: {text[:200]}"
+
+
+def pointer(start: str, path: Iterable[Any]) -> str:
+    """A JSON Pointer (RFC 6901)."""
+    return start + "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in path)
+
+
+def form_problem(form: Any, *, patterns: bool = True) -> str | None:
+    """Why something is no JSON Schema that a form can have.
+
+    Regular expressions (`patterns`) are for forms that come from code: some take for ever on a text made for that.
+    """
     from jsonschema import Draft202012Validator
     from jsonschema.exceptions import SchemaError
 
     if not isinstance(form, dict):
-        return "a form is a JSON Schema, an object"
+        return "it is no object"
     try:
         Draft202012Validator.check_schema(form)
     except SchemaError as exc:
-        return str(exc.message)
-    if any(ref for ref in _refs(form) if not str(ref).startswith("#")):
-        return "a $ref of a form stays inside the form"
+        return f"{exc.message[:200]} (at {pointer('', exc.path) or 'the top'})"
+    except RecursionError:
+        return "it is nested too deeply"
+    for schema in _objects(form):
+        for key in ("$ref", "$dynamicRef"):
+            if isinstance(schema.get(key), str) and not _leads(form, schema[key]):
+                return f"{key} leads to {schema[key]!r}, which is not in the form"
+        if not patterns and (
+            isinstance(schema.get("pattern"), str) or isinstance(schema.get("patternProperties"), dict)
+        ):
+            return "it has a regular expression; use enum, minLength and maxLength"
     return None
 
 
-def _refs(value: Any) -> list[Any]:
-    if isinstance(value, list):
-        return [ref for item in value for ref in _refs(item)]
-    if isinstance(value, dict):
-        own = [value["$ref"]] if "$ref" in value else []
-        return own + [ref for item in value.values() for ref in _refs(item)]
-    return []
+def _leads(form: Any, reference: str) -> bool:
+    """Whether a reference is a pointer into the form itself."""
+    if not reference.startswith("#"):
+        return False
+    at = form
+    for part in unquote(reference[1:]).split("/")[1:]:
+        key = part.replace("~1", "/").replace("~0", "~")
+        if isinstance(at, list) and key.isdecimal() and int(key) < len(at):
+            at = at[int(key)]
+        elif isinstance(at, dict) and key in at:
+            at = at[key]
+        else:
+            return False
+    return reference == "#" or reference.startswith("#/")
+
+
+def _objects(value: Any) -> Iterator[dict[str, Any]]:
+    look = [value]
+    while look:
+        one = look.pop()
+        if isinstance(one, dict):
+            yield one
+            look.extend(one.values())
+        elif isinstance(one, list):
+            look.extend(one)
 
 
 def outcome(wait: Wait, answer: Answer) -> Outcome:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from starlette.responses import Response
 
@@ -13,6 +13,8 @@ from ..errors import AmbiguousWorkflow, UnknownWorkflow
 from .exchange import Exchange
 from .keys import Keys, Scope
 from .problems import forbidden, unauthenticated
+
+_IDS: Final = ("execution_id", "thread_id")
 
 
 async def authenticate(exchange: Exchange, scope: Scope | None) -> Response | None:
@@ -81,15 +83,18 @@ def owner_of(principal: Any, context: AgentMapContext) -> str | None:
     )
 
 
-async def allowed(exchange: Exchange, verb: str, graph: str | None, execution: str | None = None) -> bool:
-    """Whether the host's `authorize` lets the caller do this to a workflow (its graph id), or to one execution."""
-    ask = exchange.calls.service.context.authorize
-    if ask is None:
+async def ask(exchange: Exchange, verb: str, graph: str | None, execution: dict[str, Any] | None = None) -> Any:
+    """What the host's `authorize` says of doing this to a workflow (its graph id) or to an execution (its document)."""
+    authorize = exchange.calls.service.context.authorize
+    if authorize is None:
         return True
-    answer = ask(exchange.principal, verb, graph, execution)
-    if inspect.isawaitable(answer):
-        answer = await answer
-    return bool(answer)
+    answer = authorize(exchange.principal, verb, graph, execution)
+    return await answer if inspect.isawaitable(answer) else answer
+
+
+async def allowed(exchange: Exchange, verb: str, graph: str | None) -> bool:
+    """Whether the caller may do this to a workflow."""
+    return bool(await ask(exchange, verb, graph))
 
 
 async def permit(exchange: Exchange, verb: str, name: str) -> None:
@@ -126,7 +131,7 @@ def audited(exchange: Exchange) -> dict[str, Any]:
         who = None
     traceparent = exchange.traceparent
     return {
-        "workflow": exchange.workflow or "/".join(exchange.params.values()) or None,
+        "workflow": exchange.workflow or "/".join(v for n, v in exchange.params.items() if n not in _IDS) or None,
         "execution_id": exchange.execution_id,
         "principal": who or exchange.said("principal"),
         "client": exchange.client,

@@ -47,6 +47,15 @@ async def read_json(exchange: Exchange, config: AgentMapConfig) -> Any:
     return parse(data, max_depth=config.max_json_depth, max_values=config.max_json_values)
 
 
+async def read_optional_json(exchange: Exchange, config: AgentMapConfig) -> Any:
+    """As `read_json`; an empty object when no body was sent."""
+    if b"content-type" in exchange.headers or b"transfer-encoding" in exchange.headers:
+        return await read_json(exchange, config)
+    if await read(exchange, config.max_body_bytes, config.body_timeout):
+        raise _unsupported(("application/json",))
+    return {}
+
+
 async def read_bytes(exchange: Exchange, types: tuple[str, ...], limit: int, timeout: float) -> bytes:
     """The body as it is, when its content type is one of `types`."""
     if media_type(exchange) not in types:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from starlette.exceptions import HTTPException
 
@@ -19,7 +19,21 @@ from .problems import Refusal, refusal_of, refusal_of_http
 T = TypeVar("T")
 Expected = Refusal | AgentMapError | HTTPException
 
+GOING: Final = ("queued", "running")
+FROM_HTTP: Final = CallOptions(door="http")
+FOR_EVER: Final = 1e9
+
 logger: Final = logging.getLogger("agentmap_asgi.http")
+
+
+class Called(NamedTuple):
+    """What came of a start."""
+
+    document: dict[str, Any]
+    going: bool
+    """It goes on."""
+    replayed: bool
+    """An idempotency key led to an execution that was there before."""
 
 
 class Calls:
@@ -37,7 +51,11 @@ class Calls:
         self.filters = kind.filter_response is not AgentMapService.filter_response
         """The host sees the answers before they leave."""
         self._wrapped = kind.execute_workflow is not AgentMapService.execute_workflow
+        self.asks = self.keys is not None or service.context.authenticate is not None
+        """Somebody finds out who calls."""
         self.deadlines = Deadlines()
+        self.streams = 0
+        """Event streams that are open."""
         self._kept: set[asyncio.Future[Any]] = set()
 
     @property
@@ -50,23 +68,62 @@ class Calls:
         graph_name: str,
         state: dict[str, Any],
         context: dict[str, Any],
-        execution_id: str | None,
-        client: str | None,
-    ) -> dict[str, Any]:
-        """Call the service's `execute_workflow`. What travels beside its three arguments goes through a ContextVar.
+        options: CallOptions | None,
+        seconds: float | None = None,
+    ) -> Called:
+        """Run a workflow through the service, and wait so long for its end (None: as long as it takes).
 
-        An override runs in a task of ours, so that a host which cancels the request does not cancel it halfway; the
-        base method takes care of that by itself.
+        What travels beside the three arguments of an overridden `execute_workflow` goes through a ContextVar. An
+        override runs in a task of ours, so that a host which cancels the request does not cancel it halfway.
         """
-        token = None
-        if execution_id is not None or self.service.instruments.audit is not None:
-            token = call_options.set(CallOptions(execution_id, "http", client))
+        service = self.service
+        if self._wrapped:
+            return await self._through_override(graph_name, state, context, options, seconds)
+        run, found = await service._begun(graph_name, state, context, options)
+        if run is None:
+            if found["status"] in GOING and seconds != 0:
+                found = await service.until_settled(found["execution_id"], FOR_EVER if seconds is None else seconds)
+            return Called(found, found["status"] in GOING, True)
+        if not run.settled:
+            if seconds is None:
+                await run.wait()
+            elif seconds:
+                await run.wait_for(seconds)
+            if not run.settled:
+                return Called(service._shown(run), True, False)
+        return Called(await service._document(run), False, False)
+
+    async def _through_override(
+        self,
+        graph_name: str,
+        state: dict[str, Any],
+        context: dict[str, Any],
+        options: CallOptions | None,
+        seconds: float | None,
+    ) -> Called:
+        loop = asyncio.get_running_loop()
+        accepted: asyncio.Future[dict[str, Any]] = loop.create_future()
+        replayed: asyncio.Future[bool] = loop.create_future()
+        token = call_options.set((options or FROM_HTTP)._replace(accepted=accepted, replayed=replayed))
         try:
-            call = self.service.execute_workflow(graph_name, state, context)
-            return await (self.kept(call) if self._wrapped else call)
+            task = asyncio.ensure_future(self.service.execute_workflow(graph_name, state, context))
         finally:
-            if token is not None:
-                call_options.reset(token)
+            call_options.reset(token)
+        self._kept.add(task)
+        task.add_done_callback(self._kept.discard)
+        try:
+            if seconds != 0:
+                await asyncio.wait({task}, timeout=seconds)
+            if not task.done():  # without an execution there is nothing to tell yet
+                await asyncio.wait({task, accepted}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            if not task.done():
+                task.add_done_callback(_report)
+        if task.done():
+            found = task.result()
+            return Called(found, found.get("status") in GOING, replayed.done())
+        found = await self.service.get_execution_status(accepted.result()["execution_id"])
+        return Called(found, True, replayed.done())
 
     async def batch(self, items: list[dict[str, Any]], client: str | None) -> list[Any]:
         """Call the service's `batch_execute_workflows`, when the host has its own."""

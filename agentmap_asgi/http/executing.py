@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import csv
 import io
+import re
 from collections.abc import Mapping
-from copy import deepcopy
 from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -14,18 +14,24 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from ..errors import AgentMapError
-from ..execution.records import stamp
-from .auth import audited, owner_of, permit
+from ..services.executions import CallOptions, digest_of
+from .auth import audited, permit
 from .body import media_type, read_bytes, read_json
+from .calls import Called
 from .exchange import Exchange
+from .filtering import run_context
+from .links import execution_link, execution_links
 from .problems import Refusal, invalid, invalid_field, problem
-from .replies import json_reply
+from .replies import Reply, json_reply
 from .schemas import BatchBody, BatchItem, ExecuteBody, RunBody, StateBody
+from .sse import event_stream, follows, refuse_too_many
 from .tables import CSV_TYPE, table_reply, wants_csv
 
 BATCH_CONCURRENCY: Final = 32
+REPLAYED: Final = "Idempotent-Replayed"
+KEY: Final = re.compile(r"[!-~]{1,255}", re.ASCII)
 
-_NOTHING: Final[Mapping[str, Any]] = {}
+_WAIT: Final = re.compile(r"(?:^|,)\s*wait\s*=\s*\"?(\d{1,6})", re.IGNORECASE)
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -34,16 +40,31 @@ async def execute(exchange: Exchange) -> Response:
     """`POST /execute`"""
     body = fitted(ExecuteBody, await read_json(exchange, exchange.calls.config))
     exchange.workflow = body.graph_name
-    return json_reply(await _run(exchange, body.graph_name, body, body.execution_id))
+    called, document = await _run(exchange, body.graph_name, body)
+    return _reply(exchange, called, document)
 
 
 async def execute_named(exchange: Exchange) -> Response:
     """`POST /execute/{graph}` and `POST /execute/{workflow}/{graph}`"""
     body = fitted(RunBody, await read_json(exchange, exchange.calls.config))
-    document = await _run(exchange, "/".join(exchange.params.values()), body, body.execution_id)
-    if not exchange.calls.formats:
+    called, document = await _run(exchange, "/".join(exchange.params.values()), body)
+    if called.going or not exchange.calls.formats:
         document["outputs"] = document.get("result")  # after the host's filter, which knows `result` only
-    return json_reply(document)
+    return _reply(exchange, called, document)
+
+
+async def execute_stream(exchange: Exchange) -> Response:
+    """`POST /execute/stream`"""
+    body = fitted(ExecuteBody, await read_json(exchange, exchange.calls.config))
+    exchange.workflow = body.graph_name
+    follow = follows(exchange)
+    refuse_too_many(exchange)
+    called = await started(exchange, body.graph_name, body, 0)
+    document = called.document
+    headers = {"Location": execution_link(exchange, document["execution_id"])}
+    if called.replayed:
+        headers[REPLAYED] = "true"
+    return await event_stream(exchange, document["execution_id"], document["graph_name"], 0, follow, headers)
 
 
 async def execute_batch(exchange: Exchange) -> Response:
@@ -76,59 +97,88 @@ def fitted(model: type[ModelT], value: Any, base: str = "") -> ModelT:
         raise invalid(exc, model.model_fields, base) from None
 
 
-async def _run(exchange: Exchange, graph_name: str, body: StateBody, execution_id: str | None = None) -> dict[str, Any]:
+async def started(exchange: Exchange, graph_name: str, body: RunBody, seconds: float | None) -> Called:
+    """Start what a body asks for, when the caller may, and wait so long for its end."""
     if exchange.calls.service.context.authorize is not None:
         await permit(exchange, "execute", graph_name)
+    options = _options(exchange, body, exchange.headers.get(b"idempotency-key"), body.execution_id)
     context = run_context(exchange, body.context)
-    found = await exchange.calls.execute(graph_name, body.state, context, execution_id, exchange.client)
-    exchange.execution_id = found.get("execution_id")
-    return await _answer(exchange, graph_name, found, context)
+    called = await exchange.calls.execute(graph_name, body.state, context, options, seconds)
+    exchange.execution_id = called.document.get("execution_id")
+    return called
+
+
+async def _run(exchange: Exchange, graph_name: str, body: RunBody) -> tuple[Called, dict[str, Any]]:
+    calls = exchange.calls
+    seconds = _seconds(exchange, body)
+    called = await started(exchange, graph_name, body, seconds)
+    if seconds == 0 and "execution_id" in called.document:
+        called = called._replace(going=True)  # who does not want to wait is answered in one way
+    return called, await _answer(
+        exchange, graph_name, called.document, body.context, calls.formats and not called.going
+    )
+
+
+def _seconds(exchange: Exchange, body: RunBody) -> float:
+    """How long the caller waits for the end; 0 when it does not."""
+    most = exchange.calls.config.wait_seconds
+    if body.mode == "async":
+        return 0
+    wanted = body.wait_seconds
+    if b"prefer" in exchange.headers:
+        for part in exchange.header(b"prefer").lower().replace(" ", "").split(","):
+            if part.partition(";")[0] == "respond-async" and wanted is None:
+                wanted = 0
+        if (waits := _WAIT.search(exchange.header(b"prefer"))) is not None and not wanted:
+            wanted = float(waits[1])
+    return most if wanted is None else min(wanted, most)
+
+
+def _options(
+    exchange: Exchange, body: StateBody, key: bytes | str | None, execution_id: str | None = None
+) -> CallOptions | None:
+    """What travels beside the call; None when there is nothing to say."""
+    if key is None:
+        if execution_id is None and not body.tags and exchange.calls.service.instruments.audit is None:
+            return None
+        return CallOptions(execution_id, "http", exchange.client, tuple(body.tags or ()))
+    tags = tuple(body.tags or ())
+    text = key.decode("latin-1") if isinstance(key, bytes) else key
+    if not KEY.fullmatch(text):
+        raise invalid_field("", "idempotency_key", "Idempotency-Key is a text of 1 to 255 visible ASCII characters")
+    asked = digest_of(body.state, body.context, tags, execution_id)
+    return CallOptions(execution_id, "http", exchange.client, tags, text, asked)
+
+
+def _reply(exchange: Exchange, called: Called, document: dict[str, Any]) -> Reply:
+    if not called.going and not called.replayed:
+        return json_reply(document)
+    headers = {}
+    if called.going:
+        headers["Location"] = execution_link(exchange, called.document["execution_id"])
+        headers["Retry-After"] = "1"
+        if "respond-async" in exchange.header(b"prefer").lower():
+            headers["Preference-Applied"] = "respond-async"
+    if called.replayed:
+        headers[REPLAYED] = "true"
+    return json_reply(document, 202 if called.going else 200, headers)
 
 
 async def _answer(
-    exchange: Exchange, graph_name: str, found: Mapping[str, Any], context: dict[str, Any]
+    exchange: Exchange, graph_name: str, found: Mapping[str, Any], given: Mapping[str, Any] | None, formats: bool
 ) -> dict[str, Any]:
-    document = {**found, "links": {"workflow": exchange.workflow_link(graph_name)}}
-    service = exchange.calls.service
-    if exchange.calls.formats:
-        document = await service.format_execution_response(document, context)
-    if exchange.calls.filters:
-        document = await service.filter_response(document, context)
-    return document
-
-
-async def filtered(exchange: Exchange, document: dict[str, Any]) -> dict[str, Any]:
-    """The document as the host's `filter_response` lets it out."""
     calls = exchange.calls
-    if not calls.filters:
-        return document
-    return await calls.service.filter_response(deepcopy(document), run_context(exchange, None))
-
-
-def run_context(exchange: Exchange, given: Mapping[str, Any] | None) -> dict[str, Any]:
-    """What a run is told about its request. What the caller says comes first, so that the host's words replace it."""
-    host = exchange.calls.service.context
-    ours = {
-        "principal": owner_of(exchange.principal, host),
-        "request_id": exchange.request_id,
-        "timestamp": stamp(host.clock.time_ns()),
-    }
-    if b"traceparent" in exchange.headers and (traceparent := exchange.traceparent) is not None:
-        ours["traceparent"] = traceparent
-    said = exchange.scope.get("state", _NOTHING).get("workflow_context")
-    if given is None and said is None and not exchange.host_params:
-        return ours
-    params = {name: v if isinstance(v, str | int | float) else str(v) for name, v in exchange.host_params.items()}
-    context = {**(given or _NOTHING), **params, **ours}
-    if "traceparent" not in ours:
-        context.pop("traceparent", None)
-    if said is not None:
-        if not isinstance(said, Mapping):
-            raise TypeError(f"request.state.workflow_context is a {type(said).__name__}; it must be a dict")
-        context.update(said)
-        if ours["principal"] is not None:
-            context["principal"] = ours["principal"]
-    return context
+    links = {"workflow": exchange.workflow_link(graph_name)}
+    if "execution_id" in found and "status" in found:  # unless an override has made something else of it
+        links = execution_links(exchange, found, graph_name)
+    document = {**found, "links": links}
+    if formats or calls.filters:
+        context = run_context(exchange, given)
+        if formats:
+            document = await calls.service.format_execution_response(document, context)
+        if calls.filters:
+            document = await calls.service.filter_response(document, context)
+    return document
 
 
 async def _outcomes(exchange: Exchange, items: list[Any], limit: int) -> list[dict[str, Any]]:
@@ -147,7 +197,14 @@ async def _outcomes(exchange: Exchange, items: list[Any], limit: int) -> list[di
 async def _outcome(exchange: Exchange, index: int, item: Any) -> dict[str, Any]:
     try:
         body = fitted(BatchItem, item, f"/executions/{index}")
-        return _accepted(index, await _run(exchange, body.graph_name, body))
+        if exchange.calls.service.context.authorize is not None:
+            await permit(exchange, "execute", body.graph_name)
+        options = _options(exchange, body, body.idempotency_key)
+        context = run_context(exchange, body.context)
+        called = await exchange.calls.execute(body.graph_name, body.state, context, options)
+        exchange.execution_id = called.document.get("execution_id")
+        document = await _answer(exchange, body.graph_name, called.document, body.context, exchange.calls.formats)
+        return _accepted(index, document, called.replayed)
     except Exception as exc:  # one item's error must not lose the others
         return _refused(exchange, index, item, exc)
 
@@ -156,12 +213,14 @@ async def _outcomes_of_host(exchange: Exchange, items: list[Any]) -> list[dict[s
     """The same through the host's own `batch_execute_workflows`, which gives a document or an exception for each."""
     outcomes: list[dict[str, Any]] = [{}] * len(items)
     given: dict[int, dict[str, Any]] = {}
+    asked: dict[int, BatchItem] = {}
     for index, item in enumerate(items):
         try:
             body = fitted(BatchItem, item, f"/executions/{index}")
             if exchange.calls.service.context.authorize is not None:
                 await permit(exchange, "execute", body.graph_name)
             context = run_context(exchange, body.context)
+            asked[index] = body
             given[index] = {"graph_name": body.graph_name, "initial_state": body.state, "context": context}
         except Exception as exc:  # as above
             outcomes[index] = _refused(exchange, index, item, exc)
@@ -172,14 +231,16 @@ async def _outcomes_of_host(exchange: Exchange, items: list[Any]) -> list[dict[s
                 raise document
             if document.get("status") == "refused":
                 raise Refusal(422, document["error"]["code"], document["error"]["message"])
-            outcomes[index] = _accepted(index, await _answer(exchange, item["graph_name"], document, item["context"]))
+            formats = exchange.calls.formats
+            shown = await _answer(exchange, item["graph_name"], document, asked[index].context, formats)
+            outcomes[index] = _accepted(index, shown)
         except Exception as exc:  # as above
             outcomes[index] = _refused(exchange, index, item, exc)
     return outcomes
 
 
-def _accepted(index: int, document: dict[str, Any]) -> dict[str, Any]:
-    return {"index": index, "status": "ok", "execution": document}
+def _accepted(index: int, document: dict[str, Any], replayed: bool = False) -> dict[str, Any]:
+    return {"index": index, "status": "ok", "execution": document} | ({"replayed": True} if replayed else {})
 
 
 def _refused(exchange: Exchange, index: int, item: Any, exc: Exception) -> dict[str, Any]:

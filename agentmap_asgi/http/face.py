@@ -35,6 +35,7 @@ class Face(Calls):
         named: bool = False,
     ) -> None:
         super().__init__(service)
+        self.asks = self.asks or named
         self._instruments = service.instruments
         if audit:
             self._instruments.open_audit()

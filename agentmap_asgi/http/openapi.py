@@ -49,9 +49,10 @@ def document(operations: Iterable[Operation], *, keys: bool = False, public: Col
 def described(row: Operation) -> dict[str, Any]:
     """One operation. Its models are references into the document's components."""
     parameters = [path_parameter(name) for name in row.parameters]
-    for name, summary, choices, told in row.query:
-        schema: dict[str, Any] = dict(told or {"type": "string"}) | ({"enum": list(choices)} if choices else {})
-        parameters.append({"name": name, "in": "query", "description": summary, "schema": schema})
+    for place, given in (("query", row.query), ("header", row.headers)):
+        for name, summary, choices, told in given:
+            schema: dict[str, Any] = dict(told or {"type": "string"}) | ({"enum": list(choices)} if choices else {})
+            parameters.append({"name": name, "in": place, "description": summary, "schema": schema})
     content: dict[str, Any] = dict.fromkeys(row.texts, TEXT)
     if row.answer is not None:
         content = {"application/json": {"schema": _ref(row.answer)}} | content
@@ -61,7 +62,7 @@ def described(row: Operation) -> dict[str, Any]:
         "summary": row.summary,
         "parameters": parameters,
         "responses": {
-            "200": {"description": "OK", "content": content},
+            **{str(status): _answered(status, content) for status in row.statuses},
             **{str(status): refused(status) for status in sorted({*row.problems, *ALWAYS})},
         },
     }
@@ -73,8 +74,13 @@ def described(row: Operation) -> dict[str, Any]:
     if row.body is not None:
         bodies["application/json"] = {"schema": _ref(row.body)}
     if bodies:
-        found["requestBody"] = {"required": True, "content": bodies}
+        found["requestBody"] = {"required": not row.optional_body, "content": bodies}
     return found
+
+
+def _answered(status: int, content: dict[str, Any]) -> dict[str, Any]:
+    empty = {"description": phrase(status)}
+    return empty if status == 204 else {**empty, "content": content}
 
 
 def path_parameter(name: str) -> dict[str, Any]:

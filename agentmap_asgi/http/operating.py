@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from anyio import to_thread
@@ -11,8 +10,9 @@ from starlette.responses import Response
 from ..errors import ConfigError
 from .auth import permit_plain
 from .exchange import Exchange
-from .executing import filtered
-from .problems import Refusal, invalid_field
+from .filtering import filtered
+from .paging import time_of, whole_number
+from .problems import Refusal
 from .replies import Reply, json_reply
 
 METRICS: Final = "text/plain"
@@ -45,7 +45,7 @@ async def audit(exchange: Exchange) -> Response:
     log = exchange.calls.service.instruments.audit
     if log is None:
         raise ConfigError("The audit log is off; give AgentMapConfig(enable_audit_logging=True)")
-    limit, since = _limit(exchange.query("limit")), _since(exchange.query("since"))
+    limit, since = whole_number("limit", exchange.query("limit"), 100, MOST_LINES), _since(exchange.query("since"))
     workflow, principal = exchange.query("workflow"), exchange.query("principal")
 
     def read() -> tuple[list[dict[str, Any]], bool]:
@@ -56,22 +56,6 @@ async def audit(exchange: Exchange) -> Response:
     return json_reply(found, headers={"Cache-Control": "no-store"})
 
 
-def _limit(text: str | None) -> int:
-    if text is None:
-        return 100
-    if not text.isascii() or not text.isdigit() or len(text) > 9 or not 1 <= int(text) <= MOST_LINES:
-        raise invalid_field("", "limit", f"limit is a whole number from 1 to {MOST_LINES}")
-    return int(text)
-
-
 def _since(text: str | None) -> str:
     """The time as the lines of the log have it."""
-    if text is None:
-        return ""
-    try:
-        at = datetime.fromisoformat(text)
-        if at.tzinfo is None:
-            raise ValueError(text)
-        return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-    except (ValueError, OverflowError):
-        raise invalid_field("", "since", "since is a time with its zone, like 2026-01-31T12:00:00Z") from None
+    return "" if text is None else time_of("since", text).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

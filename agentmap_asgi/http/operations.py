@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, NamedTuple
 from pydantic import BaseModel
 from starlette.responses import Response
 
-from . import executing, operating, reading, schemas
+from . import executing, executions, operating, paging, reading, schemas, sse
 from .exchange import Exchange
 from .keys import Scope
 from .tables import CSV_TYPE
@@ -21,7 +21,7 @@ READ_PROBLEMS: Final = (403, 404, 409)
 
 
 class Query(NamedTuple):
-    """A query parameter."""
+    """A query parameter, or a header."""
 
     name: str
     summary: str
@@ -34,7 +34,7 @@ class Query(NamedTuple):
 class Operation:
     """One row: what is answered under a method and a path (relative to where the app is mounted)."""
 
-    method: Literal["GET", "POST"]
+    method: Literal["GET", "POST", "DELETE"]
     path: str
     name: str
     handler: Handler
@@ -47,7 +47,11 @@ class Operation:
     body: type[BaseModel] | None = None
     files: tuple[str, ...] = ()
     """Content types of a body that is a file."""
+    optional_body: bool = False
     query: tuple[Query, ...] = ()
+    headers: tuple[Query, ...] = ()
+    statuses: tuple[int, ...] = (200,)
+    """Of answers that are no refusal."""
     texts: tuple[str, ...] = ()
     """Further content types of the answer."""
     problems: tuple[int, ...] = ()
@@ -67,6 +71,18 @@ class Operation:
 
 FORMAT: Final = (Query("format", "How it is drawn: an object (default), or a text", ("json", "mermaid", "dot")),)
 
+FOLLOW: Final = Query("follow", "Go on while the execution waits for answers", ("true", "false"))
+AFTER: Final = Query("after", "Only events with a greater sequence", schema={"type": "integer", "minimum": 0})
+KEY: Final = Query(
+    "Idempotency-Key",
+    "The same key gives the same execution",
+    schema={"type": "string", "pattern": "^[!-~]{1,255}$"},
+)
+PREFER: Final = Query("Prefer", "`respond-async` does not wait for the end, `wait=5` so many seconds")
+SEEN: Final = Query("Last-Event-ID", "As `after`, which it beats", schema={"type": "integer", "minimum": 0})
+EXECUTION_PROBLEMS: Final = (403, 404, 503)
+BODY_PROBLEMS: Final = (400, 408, 413, 415, 422)
+
 OPERATIONS: Final = (
     Operation(
         method="POST",
@@ -76,7 +92,23 @@ OPERATIONS: Final = (
         summary="Run a workflow",
         scope="run",
         body=schemas.ExecuteBody,
+        headers=(KEY, PREFER),
         answer=schemas.Execution,
+        statuses=(200, 202),
+        problems=EXECUTE_PROBLEMS,
+    ),
+    Operation(
+        method="POST",
+        path="/execute/stream",
+        name="execute_stream",
+        handler=executing.execute_stream,
+        summary="Run a workflow and stream its events",
+        scope="run",
+        body=schemas.ExecuteBody,
+        query=(FOLLOW,),
+        headers=(KEY,),
+        answer=None,
+        texts=(sse.SSE,),
         problems=EXECUTE_PROBLEMS,
     ),
     Operation(
@@ -104,7 +136,9 @@ OPERATIONS: Final = (
         summary="Run the workflow in the path",
         scope="run",
         body=schemas.RunBody,
+        headers=(KEY, PREFER),
         answer=schemas.NamedExecution,
+        statuses=(200, 202),
         problems=EXECUTE_PROBLEMS,
     ),
     Operation(
@@ -115,7 +149,9 @@ OPERATIONS: Final = (
         summary="Run the workflow of a file",
         scope="run",
         body=schemas.RunBody,
+        headers=(KEY, PREFER),
         answer=schemas.NamedExecution,
+        statuses=(200, 202),
         problems=EXECUTE_PROBLEMS,
     ),
     Operation(
@@ -157,6 +193,128 @@ OPERATIONS: Final = (
         summary="Can executions be started?",
         scope="probe",
         answer=schemas.Readiness,
+    ),
+    Operation(
+        method="GET",
+        path="/executions",
+        name="executions",
+        handler=executions.list_executions,
+        summary="List executions, the newest first",
+        scope="read",
+        query=(
+            Query("graph", "Only executions of this workflow: its id, or its name alone"),
+            Query("status", "Only executions in this state, or in these, with commas between", schema=paging.STATUS),
+            Query("since", "Only executions that were created at this time or later (RFC 3339)", schema=paging.TIME),
+            Query("until", "Only executions that were created before this time", schema=paging.TIME),
+            Query("tag", "Only executions with this tag"),
+            Query("waiting_for", "Only executions that wait for an answer of the caller's", ("me",)),
+            Query("limit", "How many; 50 when not given", schema=paging.query_schema(1, paging.MOST)),
+            Query("cursor", "Where to go on: the `next_cursor` of the answer before"),
+        ),
+        answer=schemas.ExecutionList,
+        problems=(403, 422, 503),
+    ),
+    Operation(
+        method="GET",
+        path="/executions/{execution_id}",
+        name="execution",
+        handler=executions.status,
+        summary="Look at an execution",
+        scope="read",
+        query=(Query("wait", "Wait so many seconds for a change", schema={"type": "number", "minimum": 0}),),
+        answer=schemas.Visible,
+        problems=(*EXECUTION_PROBLEMS, 422),
+    ),
+    Operation(
+        method="GET",
+        path="/executions/{execution_id}/events",
+        name="execution_events",
+        handler=executions.events,
+        summary="What happened in an execution",
+        scope="read",
+        query=(AFTER,),
+        answer=schemas.Events,
+        problems=(*EXECUTION_PROBLEMS, 422),
+    ),
+    Operation(
+        method="GET",
+        path="/executions/{execution_id}/stream",
+        name="execution_stream",
+        handler=executions.stream,
+        summary="Stream the events of an execution",
+        scope="read",
+        query=(AFTER, FOLLOW),
+        headers=(SEEN,),
+        answer=None,
+        texts=(sse.SSE,),
+        statuses=(200, 204),
+        problems=(*EXECUTION_PROBLEMS, 422),
+    ),
+    Operation(
+        method="GET",
+        path="/executions/{execution_id}/graph",
+        name="execution_graph",
+        handler=executions.graph,
+        summary="Draw the workflow of an execution with the state of each node",
+        scope="read",
+        answer=schemas.Drawing,
+        problems=EXECUTION_PROBLEMS,
+    ),
+    Operation(
+        method="POST",
+        path="/executions/{execution_id}/cancel",
+        name="cancel",
+        handler=executions.cancel,
+        summary="End an execution now",
+        scope="run",
+        answer=schemas.Visible,
+        problems=EXECUTION_PROBLEMS,
+    ),
+    Operation(
+        method="POST",
+        path="/executions/{execution_id}/resume",
+        name="resume",
+        handler=executions.resume,
+        summary="Answer what an execution waits for",
+        scope="run",
+        body=schemas.ResumeBody,
+        answer=schemas.Visible,
+        problems=(*EXECUTION_PROBLEMS, *BODY_PROBLEMS, 409, 410),
+    ),
+    Operation(
+        method="POST",
+        path="/executions/{execution_id}/retry",
+        name="retry",
+        handler=executions.retry,
+        summary="Run a finished execution again as a new one",
+        scope="run",
+        body=schemas.RetryBody,
+        optional_body=True,
+        answer=schemas.Retry,
+        statuses=(200, 201),
+        problems=(*EXECUTION_PROBLEMS, *BODY_PROBLEMS, 409),
+    ),
+    Operation(
+        method="DELETE",
+        path="/executions/{execution_id}",
+        name="delete",
+        handler=executions.delete,
+        summary="Forget a finished execution",
+        scope="run",
+        answer=None,
+        statuses=(204,),
+        problems=(*EXECUTION_PROBLEMS, 409),
+    ),
+    Operation(
+        method="POST",
+        path="/resume/{thread_id}",
+        name="resume_thread",
+        handler=executions.resume,
+        summary="Answer what an execution waits for, under AgentMap's name",
+        scope="run",
+        body=schemas.ResumeBody,
+        answer=schemas.Visible,
+        problems=(*EXECUTION_PROBLEMS, *BODY_PROBLEMS, 409, 410),
     ),
     Operation(
         method="POST",

@@ -10,9 +10,9 @@ from starlette.responses import Response
 from .auth import allowed, permit, permit_plain
 from .body import read_bytes
 from .exchange import Exchange
-from .executing import filtered
+from .filtering import filtered
 from .problems import invalid_field
-from .replies import JSON, Reply, encode, json_reply, text_reply
+from .replies import JSON, Reply, encode, json_reply, no_content, text_reply
 
 FILE_TYPES: Final = (
     "text/csv",
@@ -42,9 +42,7 @@ async def list_workflows(exchange: Exchange) -> Response:
     tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
     headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
     if _knows(exchange.header(b"if-none-match"), tag):
-        reply = Reply(b"", 304, JSON, headers)
-        reply.raw_headers = reply.raw_headers[2:]  # a 304 has no content, so no length and no type
-        return reply
+        return no_content(304, headers)
     return Reply(body, 200, JSON, headers)
 
 

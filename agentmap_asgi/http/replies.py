@@ -61,6 +61,13 @@ def json_reply(value: Any, status: int = 200, headers: Mapping[str, str] | None 
     return Reply(encode(value), status, JSON, headers)
 
 
+def no_content(status: int = 204, headers: Mapping[str, str] | None = None) -> Reply:
+    """A response that has no content, so no length and no type."""
+    reply = Reply(b"", status, JSON, headers)
+    reply.raw_headers = reply.raw_headers[2:]
+    return reply
+
+
 def text_reply(text: str, media_type: str = "text/plain") -> Reply:
     """A text that browsers must not take for something else."""
     kind = f"{media_type}; charset=utf-8".encode("latin-1")

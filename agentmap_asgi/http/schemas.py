@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
@@ -10,6 +10,7 @@ from pydantic_core import PydanticCustomError
 from ..execution.fields import SPECIAL
 
 State = dict[str, Any]
+Tag = Annotated[str, Field(min_length=1, max_length=64)]
 NAME: Final = "`Name`, or `file::Name` when several files have it."
 
 
@@ -25,6 +26,8 @@ class StateBody(Body):
     initial_state: State | None = Field(None, description="The fields the workflow starts with.")
     inputs: State | None = Field(None, description="The same as `initial_state`, under AgentMap's own name.")
     context: State | None = Field(None, description="What the run should know beside its state; the host's words win.")
+
+    tags: list[Tag] | None = Field(None, max_length=20, description="Words to find the execution by.")
 
     @field_validator("initial_state", "inputs")
     @classmethod
@@ -53,14 +56,12 @@ class RunBody(StateBody):
     execution_id: str | None = Field(
         None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$", description="The execution's id, when the caller has one."
     )
-    mode: Literal["sync"] = Field("sync", description="`sync` answers when the execution has ended.")
-
-    @field_validator("mode", mode="before")
-    @classmethod
-    def _say_what_is_missing(cls, value: Any) -> Any:
-        if value == "async":
-            raise PydanticCustomError("not_available", 'The mode "async" is not available; leave mode out')
-        return value
+    mode: Literal["sync", "async"] = Field(
+        "sync", description="`sync` answers when the execution has ended or waits for an answer; `async` at once."
+    )
+    wait_seconds: float | None = Field(
+        None, ge=0, le=1_000_000, description="How long to wait for the end; no longer than the server's own limit."
+    )
 
 
 class ExecuteBody(RunBody):
@@ -77,6 +78,38 @@ class BatchItem(StateBody):
     graph_name: str = Field(
         min_length=1, max_length=512, description="`Name`, or `file::Name` when several files have it."
     )
+
+    idempotency_key: str | None = Field(
+        None, pattern=r"^[!-~]{1,255}$", description="The same key gives the same execution."
+    )
+
+
+class ResumeBody(Body):
+    """Answers an open wait."""
+
+    action: Literal["answer", "approve", "reject", "cancel"] = Field(
+        "answer", description="`cancel` ends the execution."
+    )
+    data: Any = Field(None, description="The answer, or the comment of an approval.")
+    node: str | None = Field(None, description="The node that waits, when there are several.")
+    token: str | None = Field(None, description="The `path` of the wait, when a node waits in several places.")
+
+
+class RetryBody(Body):
+    """Runs an execution again as a new one."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, populate_by_name=True)
+
+    start: str = Field(
+        "failed",
+        alias="from",
+        min_length=1,
+        max_length=512,
+        description="`failed`, `start`, or a node (`node#visit` in a loop), from which on nodes run again.",
+    )
+    definition: Literal["pinned", "latest"] = Field("pinned", description="Which version of the workflow runs.")
+    state_patch: State | None = Field(None, description="Fields to change for the nodes that run again.")
+    dry_run: bool = Field(False, description="Only say what would run.")
 
 
 class BatchBody(Body):
@@ -110,17 +143,48 @@ class Execution(Answer):
     status: str
     execution_id: str
     graph_name: str
-    result: State = Field(description="The state at the end: the initial state and all outputs of nodes.")
+    result: State | None = Field(
+        description="The state at the end: the initial state and all outputs of nodes. Null while it goes on."
+    )
     error: Failure | None = None
     execution_time: float | None = Field(None, description="Seconds.")
     nodes_executed: int
     links: dict[str, str]
 
 
+class Visible(Answer):
+    """An execution; of one that somebody else owns and the caller is asked something by, its open waits only."""
+
+    status: str
+    execution_id: str
+    graph_name: str
+    links: dict[str, str]
+
+
+class ExecutionList(Answer):
+    """Executions, the newest first."""
+
+    executions: list[Visible]
+    next_cursor: str | None = Field(description="For `cursor`, to go on after the last one; null at the end.")
+
+
+class Events(Answer):
+    """What happened in an execution, in order."""
+
+    execution_id: str
+    events: list[State]
+    last_sequence: int = Field(description="For `after`, to go on from here.")
+    complete: bool = Field(description="Whether all that there is so far is here.")
+
+
+class Retry(Answer):
+    """The new execution; or of a dry run: the `nodes` that would run, and how many results it `keeps`."""
+
+
 class NamedExecution(Execution):
     """An execution started by a path; `outputs` is the same as `result`, under AgentMap's own name."""
 
-    outputs: State
+    outputs: State | None
 
 
 class BatchOutcome(Answer):

@@ -93,6 +93,7 @@ class AgentMapService(Executions):
         self._watcher: Watcher | None = None
         self._plans: dict[Workflow, Plan] = {}
         self._schemas: WeakKeyDictionary[Workflow, dict[str, Any]] = WeakKeyDictionary()
+        self._durations = {}
         self._counts: dict[str, dict[str, int]] = {}
         self._runtimes: dict[asyncio.AbstractEventLoop, Runtime] = {}
         self._checks: WeakKeyDictionary[asyncio.AbstractEventLoop, CapacityLimiter] = WeakKeyDictionary()
@@ -105,7 +106,7 @@ class AgentMapService(Executions):
     async def execute_workflow(
         self, graph_name: str, initial_state: dict[str, Any], context: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
-        """Run a workflow and return its execution document when it has ended.
+        """Run a workflow and return its execution document when it has ended, or waits for answers only.
 
         A run that fails is a document with `success` false. Raises UnknownWorkflow, AmbiguousWorkflow,
         WorkflowInvalid, InputInvalid, Overloaded or ShuttingDown when nothing was started. Cancelling the call does not
@@ -126,6 +127,8 @@ class AgentMapService(Executions):
     ) -> dict[str, Any]:
         run, found = await self._begun(graph_name, initial_state, context, call_options.get())
         if run is None:
+            while found["status"] in ("queued", "running"):
+                found = await self.until_settled(found["execution_id"], 60.0)
             return found
         if not run.settled:
             await run.wait()
@@ -248,15 +251,20 @@ class AgentMapService(Executions):
     def readiness(self) -> dict[str, Any]:
         """Whether new executions are taken on, and how much is going on."""
         runtime = self._runtimes.get(asyncio.get_running_loop())
-        stopping = runtime is not None and runtime.stopping
         return {
-            "ready": not stopping,
+            "ready": not self.stopping,
             "workflows": len(self.catalogue.workflows),
             "running": 0 if runtime is None else len(runtime.running),
             "queued": 0 if runtime is None else runtime.queued,
             "threads_in_use": 0 if runtime is None else runtime.threads.in_use,
             "unresponsive_agents": 0 if runtime is None else len(runtime.leaks) + len(runtime.threads.abandoned),
         }
+
+    @property
+    def stopping(self) -> bool:
+        """Whether this event loop takes nothing more on."""
+        runtime = self._runtimes.get(asyncio.get_running_loop())
+        return runtime is not None and runtime.stopping
 
     # Operating.
 
@@ -265,7 +273,14 @@ class AgentMapService(Executions):
         (`pending`), every error there is (`diagnostics`). A workflow that has errors now is served as it was before.
         """
         changes = await to_thread.run_sync(self._reload)
+        if self.store.durable:
+            runtime = await self._ready_runtime()
+            runtime.generation = await self.store.generation(bump=True)
         return changes.to_dict()
+
+    async def _follow(self) -> None:
+        """Another process has read the workflow files again."""
+        await to_thread.run_sync(self._reload)
 
     def _reload(self) -> Changes:
         """Blocks; runs in a thread."""
@@ -352,6 +367,7 @@ class AgentMapService(Executions):
                 plan=self._plan,
                 plan_for=self._sub_plans,
                 on_ended=self._count,
+                on_reload=self._follow,
                 on_end=self._after if self._overrides("post_workflow_execution") else None,
             )
             if self.config.enable_hot_reload and self._watcher is None:
@@ -361,6 +377,8 @@ class AgentMapService(Executions):
     def _count(self, run: Run) -> None:
         counts = self._counts.setdefault(run.plan.workflow.graph_id, {})
         counts[run.status] = counts.get(run.status, 0) + 1
+        if run.status == "completed":
+            self._timed(run)
         self.instruments.ended(run, self.catalogue.has)
 
     async def _after(self, run: Run) -> None:

@@ -6,12 +6,15 @@ import asyncio
 import hashlib
 import json
 import logging
-from collections.abc import AsyncIterator, Mapping
+from bisect import bisect_left
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing
 from contextvars import ContextVar
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final, NamedTuple
 
+from ..agents.registry import Registry
 from ..config import AgentMapConfig
 from ..context import AgentMapContext
 from ..errors import (
@@ -28,14 +31,17 @@ from ..execution.document import document, listed, stored_document
 from ..execution.executor import Run
 from ..execution.host import Facts
 from ..execution.identity import execution_id
-from ..execution.records import RAN, events, events_of
+from ..execution.overlay import overlaid
+from ..execution.records import RAN, Record, events, events_of, stamp
 from ..execution.rewind import rewound
 from ..execution.runtime import Runtime
 from ..execution.values import copied
 from ..execution.waits import ACTIONS, Answer, checked, waits_of
 from ..stores.store import FINISHED, Filter, Row, Store
+from ..workflows import drawing
 from ..workflows.model import Workflow
 from .audit import owner
+from .estimates import Durations, estimate
 from .instruments import Instruments
 
 logger = logging.getLogger("agentmap_asgi.execution")
@@ -75,6 +81,9 @@ class Executions:
     context: AgentMapContext
     store: Store
     instruments: Instruments
+    _durations: dict[tuple[str, str], Durations]
+    """By graph id and content hash."""
+    registry: Registry
 
     # What the service gives.
 
@@ -161,6 +170,8 @@ class Executions:
         if ours is not None and ours in runtime.live:
             raise ExecutionConflict(f"There is an execution {ours!r} already")
         now = self.context.clock.time_ns()
+        if self.store.durable and (workflow.graph_id, workflow.version) not in self._durations:
+            await self._remember(workflow)
         run = self._new_run(runtime, workflow, ours or execution_id(now), values, run_context, facts)
         if len(runtime.running) < self.config.max_running and not runtime.queued:
             run.status = "running"  # as the store is told
@@ -186,15 +197,51 @@ class Executions:
             raise KeyReused()
         if options is not None and options.replayed is not None and not options.replayed.done():
             options.replayed.set_result(True)
-        return await self.get_execution_status(row.id)
+        found = await self.get_execution_status(row.id)
+        if options is not None and options.accepted is not None and not options.accepted.done():
+            options.accepted.set_result(found)
+        return found
 
     # Looking.
 
     def _shown(self, run: Run) -> dict[str, Any]:
         """The document of a run that lives here; its end is shown once it is kept."""
-        if not run.settled and (run.ended_ns or run.status == "suspended"):
-            return document(run, shown="running")
-        return document(run)
+        if run.settled or not (run.ended_ns or run.status == "suspended"):
+            found = document(run)
+        else:
+            found = document(run, shown="running")
+        if found["status"] in ("queued", "running"):
+            self._forecast(run, found)
+        return found
+
+    def _forecast(self, run: Run, found: dict[str, Any]) -> None:
+        """Say when the execution will be done, as far as those before it tell."""
+        workflow = run.plan.workflow
+        known = self._durations.get((workflow.graph_id, workflow.version))
+        now = self.context.clock.monotonic_ns()
+        elapsed = 0.0 if found["status"] == "queued" else (now - run.started_ns) / 1e9
+        found["estimate"] = estimate(known, elapsed, loops=run.plan.loops)
+        left = found["estimate"]["p50_seconds_left"]
+        if left is not None:
+            found["estimated_completion"] = stamp(now + run.wall_offset + int(left * 1e9))
+
+    def _timed(self, run: Run) -> None:
+        """Learn from a completed execution how long its workflow takes; time spent waiting for people says nothing."""
+        if run.has_waited:
+            return
+        workflow = run.plan.workflow
+        key = (workflow.graph_id, workflow.version)
+        known = self._durations.get(key)
+        if known is None:
+            known = self._durations[key] = Durations()
+        known.add((run.ended_ns - run.started_ns) / 1e9)
+
+    async def _remember(self, workflow: Workflow) -> None:
+        """Learn from what the store has of the time before this process, once for each version."""
+        found = self._durations[workflow.graph_id, workflow.version] = Durations()
+        for definition, started, ended in reversed(await self.store.durations(workflow.graph_id)):
+            if definition == workflow.version:
+                found.add((ended - started) / 1e9)
 
     async def _document(self, run: Run) -> dict[str, Any]:
         """The document of a run that has settled, here or, when it was left to another process, there."""
@@ -255,11 +302,12 @@ class Executions:
         """What happened in an execution so far, in order: events with a greater sequence. Raises UnknownExecution."""
         run = self._live(execution_id)
         if run is not None:
-            records = run.records if run.ledger is None else run.records[: run.kept]
+            # The record before may stand for two events, of which one is asked for.
+            begin = bisect_left(run.records, after - 1, key=_number) if after > 1 else 0
+            records = run.records[begin:] if run.ledger is None else run.records[begin : run.kept]
             found = list(events(run.plan, records, run.wall_offset))
         else:
             await self._row(execution_id)
-            # The record before may stand for two events, of which one is asked for.
             entries = await self.store.entries(execution_id, after=max(0, after - 1))
             found = [event for entry in entries for event in events_of(entry.sequence, entry.text)]
         return [event for event in found if event["sequence"] > after]
@@ -270,25 +318,36 @@ class Executions:
         """The events of an execution as they happen, from the one after `after` on. Raises UnknownExecution.
 
         Ends with the execution, or when it only waits for answers (with `follow` it goes on then). An item is None when
-        nothing has happened for a while, so that whoever reads can look whether it still wants to.
+        nothing has happened, about once a second, so that whoever reads can look whether it still wants to.
         """
-        row_sequence = after
+        async with aclosing(self.stream_batches(execution_id, after=after, follow=follow)) as batches:
+            async for batch in batches:
+                for event in batch:
+                    yield event
+                if not batch:
+                    yield None
+
+    async def stream_batches(
+        self, execution_id: str, *, after: int = 0, follow: bool = False
+    ) -> AsyncGenerator[list[dict[str, Any]]]:
+        """As `stream_execution`, with all events that are there at one moment together; empty when nothing happened."""
         while True:
             run = self._live(execution_id)
             told = _Bell(run) if run is not None else None
             try:
                 status = await self._status_of(execution_id, run)
-                for event in await self.get_execution_events(execution_id, after=row_sequence):
-                    row_sequence = event["sequence"]
-                    yield event
+                found = await self.get_execution_events(execution_id, after=after)
+                if found:
+                    after = found[-1]["sequence"]
+                    yield found
                 if status in FINISHED or (status == "suspended" and not follow):
                     return
+                if not found:
+                    yield found
                 if told is not None:
-                    if not await told.rings(1.0):
-                        yield None
+                    await told.rings(1.0)
                 else:
                     await asyncio.sleep(LOOK)
-                    yield None
             finally:
                 if told is not None:
                     told.close()
@@ -316,20 +375,52 @@ class Executions:
         `before` goes on after the (created_ns, execution_id) of the last one.
         """
         await self._ready_runtime()
-        rows = await self.store.select(Filter(graph, tuple(status), owner, tag, since, until, before, limit))
-        found = []
-        for row in rows:
-            run = self._live(row.id)
-            try:
-                shown = self._shown(run) if run is not None else listed(row)
-            except StoreDamaged as exc:
-                logger.error("It is left out of a list: %s", exc.message)
-                continue
-            if status and shown["status"] not in status:
-                continue
-            short: dict[str, Any] = {name: shown[name] for name in SHORT if name in shown}
-            found.append({**short, "created_ns": row.created, "waiting": shown.get("waiting", [])})
+        found: list[dict[str, Any]] = []
+        while len(found) < limit:
+            wanted = Filter(graph, tuple(status), owner, tag, since, until, before, limit)
+            rows = await self.store.select(wanted)
+            for row in rows:
+                run = self._live(row.id)
+                try:
+                    shown = self._shown(run) if run is not None else listed(row)
+                except StoreDamaged as exc:
+                    logger.error("It is left out of a list: %s", exc.message)
+                    continue
+                if (not status or shown["status"] in status) and len(found) < limit:
+                    short: dict[str, Any] = {name: shown[name] for name in SHORT if name in shown}
+                    found.append({**short, "created_ns": row.created, "waiting": shown.get("waiting", [])})
+            if len(rows) < limit:
+                break
+            before = rows[-1].created, rows[-1].id
         return found
+
+    async def draw_execution(self, execution_id: str) -> dict[str, Any]:
+        """The graph, in the version that the execution began with, and what became of each node and edge of it.
+
+        `state` of a node is `pending`, `running`, `waiting`, `completed`, `failed`, `cut` (the execution ended under
+        it) or `skipped` (the execution ended without it). Raises UnknownExecution.
+        """
+        runtime = await self._ready_runtime()
+        run = self._live(execution_id)
+        if run is None:
+            row = await self._row(execution_id)
+            status, plan = row.status, await runtime.plan_of(row.definition, row.graph_id)
+        else:
+            status, plan = run.status if run.settled else "running", run.plan
+        found = await self.get_execution_events(execution_id)
+        drawn = drawing.to_dict(plan.workflow, self.registry)
+        return {"execution_id": execution_id, "status": status, **overlaid(drawn, found, status in FINISHED)}
+
+    async def until_settled(self, execution_id: str, seconds: float) -> dict[str, Any]:
+        """The document when it has ended, waits for answers only, or so many seconds are over."""
+        async for _ in self._changes(execution_id, seconds):
+            pass
+        return await self.get_execution_status(execution_id)
+
+    @property
+    def stopping(self) -> bool:
+        """Whether this event loop takes nothing more on."""
+        raise NotImplementedError
 
     # Acting.
 
@@ -369,9 +460,9 @@ class Executions:
             self._not_late(wait)
             checked(wait, answer)
             try:
-                await runtime.take_answer(run, wait["path"], answer)
+                run = await runtime.take_answer(run, wait["path"], answer)
             except KeyError:
-                raise ExecutionConflict("Somebody else has answered this wait") from None
+                return await self._once_more(execution_id, action, data, wait["path"], by)
             return self._shown(run)
         row = await self._row(execution_id)
         if row.status in FINISHED:
@@ -382,7 +473,7 @@ class Executions:
         if row.status != "suspended":
             said = await self._asked(row, "answer", {"path": wait["path"], "answer": answer._asdict()})
             if said != "done":
-                raise ExecutionConflict("Somebody else has answered this wait")
+                return await self._once_more(execution_id, action, data, wait["path"], by)
             return await self._stored(execution_id)
         again = await runtime.resume(row, wait["path"], answer)
         if again is None:
@@ -418,12 +509,12 @@ class Executions:
             if said is not None:
                 return said
             now = await self.store.find(row.id)
-            if now is None or now.status in FINISHED:
+            if now is None or now.status not in ("queued", "running"):
                 break
             await asyncio.sleep(0.05)
         if await self.store.withdraw(number):
             now = await self.store.find(row.id)
-            if now is not None and now.status not in FINISHED:
+            if now is not None and now.status in ("queued", "running"):
                 raise StoreUnavailable("The process that runs the execution does not answer; try again")
             return "ended"
         return await self.store.outcome(number) or "done"
@@ -517,7 +608,7 @@ class Executions:
             restored = await runtime.restored(row)
             if restored is None:
                 return await self._stored(made.id)
-            runtime.begin(restored, partial(restored.go_on, restored.ready))
+            runtime.begin(restored, partial(restored.go_on, restored.extra.ready))
         else:
             restored = made
             made.status = "queued"
@@ -545,7 +636,7 @@ class Executions:
 
 SHORT: Final = (
     *("success", "status", "execution_id", "graph_name", "error", "execution_time", "nodes_executed", "created_at"),
-    *("started_at", "completed_at", "definition", "owner", "tags", "attempt", "retry_of"),
+    *("graph_id", "started_at", "completed_at", "definition", "owner", "tags", "attempt", "retry_of"),
 )
 """What a listing shows of a document."""
 
@@ -573,13 +664,17 @@ def chosen(waits: list[dict[str, Any]], node: str | None) -> dict[str, Any]:
     raise ExecutionConflict(f"Several nodes wait; name one of them in node: {paths}")
 
 
+def _number(record: Record) -> int:
+    return record[0]
+
+
 class _Bell:
     """Rings when a run has something new to tell."""
 
     def __init__(self, run: Run) -> None:
         self._run = run
         self._event = asyncio.Event()
-        run.watchers.add(self._event.set)
+        run.own().watchers.add(self._event.set)
         if run.settled:
             self._event.set()
 
@@ -591,7 +686,7 @@ class _Bell:
         return True
 
     def close(self) -> None:
-        self._run.watchers.discard(self._event.set)
+        self._run.extra.watchers.discard(self._event.set)
 
 
 async def _told(run: Run, seconds: float) -> bool:

@@ -202,6 +202,6 @@ def _responses(found: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
 
 
 def _extra(found: dict[str, Any]) -> dict[str, Any]:
-    """What FastAPI cannot see in the endpoint's signature: the body, and the query."""
-    extra = {"parameters": [one for one in found["parameters"] if one["in"] == "query"]}
+    """What FastAPI cannot see in the endpoint's signature: the body, the query, and headers."""
+    extra = {"parameters": [one for one in found["parameters"] if one["in"] != "path"]}
     return extra | ({"requestBody": with_schemas(found["requestBody"])} if "requestBody" in found else {})

@@ -24,8 +24,8 @@ MAX_ATTEMPTS: Final = 100
 NOT_WRITABLE: Final = NOTHING | SPECIAL
 
 _FUNCTION = re.compile(r"func:\s*([^\W\d][\w.]*)\s*(?:\(([^()]*)\))?", re.I)
-_DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*(ms|s|m|h)?", re.I | re.ASCII)
-_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*(ms|s|m|h|d)?", re.I | re.ASCII)
+_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 
 
 class Memo(dict[str, T], Generic[T]):
@@ -202,13 +202,13 @@ def field_name(text: str) -> Parsed[str | None]:
 
 
 def timeout(text: str) -> Parsed[float | None]:
-    """`30s`, `500ms`, `2m`, `1h`; seconds without a unit."""
+    """`30s`, `500ms`, `2m`, `1h`, `2d`; seconds without a unit."""
     value, problems = structural(text)
     if not value:
         return None, problems
     seconds = duration(value)
     if seconds is None or seconds <= 0:
-        hint = "Write a duration like 30s, 500ms, 2m or 1h."
+        hint = "Write a duration like 30s, 500ms, 2m, 1h or 2d."
         return None, (Problem("AM-A006", f"The timeout {value!r} is not understood", value, hint),)
     return seconds, ()
 

@@ -144,7 +144,7 @@ def _check_agents(
 ) -> bool:
     """True when edges are missing for want of the options that would say them."""
     torn = False
-    unread = {found.node for found in report.into if found.code in ("AM-A003", "AM-F005", "AM-V002")}
+    unread = {found.node for found in report.into if found.code in ("AM-A003", "AM-A006", "AM-F005", "AM-V002")}
     # A Context that is no options at all is reported already.
     worded = {found.node for found in report.into if found.code == "AM-A008" and found.text is None}
     types: Counter[str] = Counter()
@@ -468,8 +468,8 @@ def input_schema(workflow: Workflow, agents: Mapping[str, Agent]) -> dict[str, A
     """What a caller gives, as JSON Schema (2020-12): the fields that are read before any node can have written them.
 
     Required are those that no node writes; one that a node writes as well (a counter, a loop's feedback) is optional,
-    and so is one that only Prompts show. Of types only the lists of Map_Over are known. `agents` are those with
-    `reads`, `mentions` or `targets`, by node.
+    and so is one that only Prompts show, or that an `input` node asks for when it is missing. Of types only the lists
+    of Map_Over are known. `agents` are those with `reads`, `mentions` or `targets`, by node.
     """
     nodes = workflow.nodes
     early: dict[str, str] = {}
@@ -495,15 +495,6 @@ def input_schema(workflow: Workflow, agents: Mapping[str, Agent]) -> dict[str, A
             | ({"examples": [samples[field]]} if field in samples else {})
             for field, reader in early.items()
         },
-        "required": [
-            field
-            for field in early
-            if field in needed and (_asked_for(field, nodes[early[field]]) or field not in written)
-        ],
+        "required": [field for field in early if field in needed and field not in written],
         "additionalProperties": True,
     }
-
-
-def _asked_for(field: str, reader: Node) -> bool:
-    """Whether a node asks the caller for a field: it reads it only to write it, as `input` nodes do."""
-    return field in written_by(reader) and all(entry.source.partition(".")[0] != field for entry in reader.inputs)

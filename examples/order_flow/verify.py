@@ -37,9 +37,11 @@ async def main() -> None:
     assert "five working days" in await message(amount=2500, shipping="")
 
     answer = await service.execute_workflow("OrderProcessing", {})
-    print(f"no order: {answer['result']['message']}")
-    assert answer["success"] is True, "an error that Failure_Next handles is handled"
-    assert answer["result"]["message"].startswith("No order was sent")
+    (asked,) = answer["waiting"]
+    print(f"no order: {asked['prompt']}")
+    assert (answer["status"], asked["form"]["required"]) == ("suspended", ["customer", "item", "quantity"])
+    await service.cancel_execution(answer["execution_id"])
+    await service.aclose()
 
 
 if __name__ == "__main__":

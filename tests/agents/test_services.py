@@ -217,7 +217,7 @@ async def test_services_of_the_run_are_shared_and_closed_at_its_end(tmp_path: Pa
     rows = [
         node("A", "work", edge="B"),
         node("B", "graph", context="{workflow=::Child}", edge="C"),
-        node("C", "input", output="gone"),
+        node("C", "suspend"),
         node("D", "work", graph="Child"),
     ]
     async with serving(tmp_path, rows, agents={"work": work}, services=services) as service:

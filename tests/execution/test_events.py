@@ -37,7 +37,7 @@ ROWS = [
     node("C", "waited", output="e", edge="J"),
     node("D", "thread", output="f", edge="J"),
     node("J", "branching", ok="K", ko="L", context={"when": "x > 1"}),
-    node("K", "input", output="gone", ko="L"),
+    node("K", "orchestrator", ko="L", context={"nodes": ["L"]}),
     node("L"),
 ]
 
@@ -60,7 +60,7 @@ async def test_every_run_of_a_node_is_two_events(tmp_path: Path) -> None:
     expected = {"A": ["B"], "B": ["C", "D"], "C": ["J"], "D": ["J"], "J": ["K"], "K": ["L"], "L": []}
     assert taken == expected
     assert {name for name, event in ended.items() if event["status"] == "failed"} == {"K"}
-    assert ended["K"]["error"]["code"] == "input_missing"
+    assert ended["K"]["error"]["code"] == "routing_invalid"
     assert ended["K"]["success"] is False
     state: dict[str, Any] = {"x": 5}
     for event in ended.values():

@@ -202,7 +202,7 @@ RAISED: list[tuple[str, dict[str, str], str, dict[str, str]]] = [
 ]
 
 
-@pytest.mark.parametrize("kind", ["broken", "broken_inline", "broken_thread", "input"])
+@pytest.mark.parametrize("kind", ["broken", "broken_inline", "broken_thread", "orchestrator"])
 @pytest.mark.parametrize(("routes", "status", "result"), [row[1:] for row in RAISED], ids=[row[0] for row in RAISED])
 async def test_where_a_raised_error_leads(
     kind: str, routes: dict[str, Any], status: str, result: dict[str, str], tmp_path: Path
@@ -419,18 +419,6 @@ async def test_output_validation(mode: str, result: Any, status: str, tmp_path: 
     assert document["status"] == status
     if status == "failed":
         assert (document["error"]["code"], document["result"]) == ("result_invalid", {})
-
-
-async def test_output_validation_may_warn(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """The result is stored as without it, and a warning names the node and the keys."""
-
-    async def give(call: Call) -> Any:
-        return {"a": 1, "c": 3}
-
-    rows = [node("A", "give", output="a|b", context={"output_validation": "warn"})]
-    assert (await run(tmp_path, rows, agents={"give": give}))["result"] == {"a": 1, "b": None, "c": 3}
-    assert [record.levelname for record in caplog.records] == ["WARNING"]
-    assert "The node A of Flow: The result has no b" in caplog.text
 
 
 async def test_state_updates_may_set_the_flag(tmp_path: Path) -> None:

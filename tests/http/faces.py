@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import httpx
 from anyio import to_thread
@@ -18,6 +19,7 @@ from starlette.routing import Mount
 from starlette.types import ASGIApp
 
 from agentmap_asgi import AgentMapApp, AgentMapConfig, AgentMapContext, AgentMapService, Call, agent
+from agentmap_asgi.execution.waits import Suspend
 from agentmap_asgi.http.operations import OPERATIONS, Operation
 from agentmap_asgi.services.fastapi import include_agentmap_routes
 
@@ -29,6 +31,8 @@ FILES: Mapping[str, str] = {
         "Tell,Tell,tell,,told,,\n"
         "Boom,Boom,boom,,never,,\n"
         "Wait,Wait,gate,,waited,,\n"
+        "Ask,Ask,ask,,answer,,Told\n"
+        "Ask,Told,echo,answer,told,,\n"
         "Twin,Only,default,,one,first,\n"
         "list,Only,echo,,one,a reserved name,\n"
         '"two words & a %",Only,echo,,one,odd,\n'
@@ -65,6 +69,12 @@ def boom(call: Call) -> str:
     raise RuntimeError("boom")
 
 
+@agent
+async def ask(call: Call) -> Suspend:
+    """Waits for an approval."""
+    return Suspend("May it go on?", type="approval")
+
+
 def everyone(principal: Any, operation: str, graph: str | None, execution: str | None = None) -> bool:
     """An `authorize` that lets everybody do everything."""
     return True
@@ -72,7 +82,7 @@ def everyone(principal: Any, operation: str, graph: str | None, execution: str |
 
 def host_context(**more: Any) -> AgentMapContext:
     """The context object of the tests; `more` are further arguments of it."""
-    agents = {"tell": tell, "boom": boom, "gate": boom, **more.pop("agents", {})}
+    agents = {"tell": tell, "boom": boom, "gate": boom, "ask": ask, **more.pop("agents", {})}
     return AgentMapContext(agents=agents, **more)
 
 
@@ -220,21 +230,33 @@ WAYS = (
 
 @dataclass(frozen=True)
 class Asked:
-    """A request that an operation answers with 200."""
+    """A request that an operation answers without refusing it. `{id}` is an execution of `needs`, made before."""
 
     path: str
     json: Any = None
     content: bytes | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    needs: str = "Hello"
+    status: int = 200
+
+    async def ready(self, http: httpx.AsyncClient, **more: Any) -> str:
+        """The path, once what it names is there."""
+        if "{id}" not in self.path:
+            return self.path
+        made = f"e-{uuid4()}"
+        await http.post("/execute", json={"graph_name": self.needs, "execution_id": made}, **more)
+        return self.path.replace("{id}", made)
 
     async def send(self, http: httpx.AsyncClient, row: Operation, **more: Any) -> httpx.Response:
         body: dict[str, Any] = {"content": self.content} if self.json is None else {"json": self.json}
-        headers = {**self.headers, **more.pop("headers", {})}
-        return await http.request(row.method, self.path, headers=headers, **body, **more)
+        given = more.pop("headers", {})
+        path, headers = await self.ready(http, headers=given), {**self.headers, **given}
+        return await http.request(row.method, path, headers=headers, **body, **more)
 
 
 ASKED: Mapping[str, Asked] = {
     "execute": Asked("/execute", {"graph_name": "Hello", "initial_state": {"name": "Ada"}}),
+    "execute_stream": Asked("/execute/stream", {"graph_name": "Hello", "initial_state": {"name": "Ada"}}),
     "execute_batch": Asked("/execute/batch", {"executions": [{"graph_name": "Hello"}]}),
     "execute_graph": Asked("/execute/Hello", {"inputs": {"name": "Ada"}}),
     "execute_file_graph": Asked("/execute/greetings/Hello", {"inputs": {"name": "Ada"}}),
@@ -242,6 +264,16 @@ ASKED: Mapping[str, Asked] = {
     "validate": Asked("/validate", content=b"GraphName,Node\nA,B\n", headers={"content-type": "text/csv"}),
     "health": Asked("/health"),
     "ready": Asked("/ready"),
+    "executions": Asked("/executions"),
+    "execution": Asked("/executions/{id}"),
+    "execution_events": Asked("/executions/{id}/events"),
+    "execution_stream": Asked("/executions/{id}/stream"),
+    "execution_graph": Asked("/executions/{id}/graph"),
+    "cancel": Asked("/executions/{id}/cancel"),
+    "resume": Asked("/executions/{id}/resume", {"action": "approve"}, needs="Ask"),
+    "retry": Asked("/executions/{id}/retry", {"from": "start"}, status=201),
+    "delete": Asked("/executions/{id}", status=204),
+    "resume_thread": Asked("/resume/{id}", {"action": "approve"}, needs="Ask"),
     "reload": Asked("/reload"),
     "metrics": Asked("/metrics"),
     "audit": Asked("/audit"),

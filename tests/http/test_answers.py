@@ -37,7 +37,9 @@ async def test_a_run_answers_its_document(service: AgentMapService) -> None:
     assert document["error"] is None
     assert document["nodes_executed"] == 2
     assert document["execution_time"] > 0
-    assert document["links"] == {"workflow": "/Hello"}
+    own = f"/executions/{document['execution_id']}"
+    links = {"self": own} | {name: f"{own}/{name}" for name in ("events", "stream", "graph", "retry")}
+    assert document["links"] == links | {"workflow": "/Hello"}
     assert "outputs" not in document
 
 
@@ -71,7 +73,7 @@ async def test_all_wrong_fields_are_named(service: AgentMapService) -> None:
         "initial_state": {"error": "s3cret"},
         "context": "s3cret",
         "execution_id": "s3cret s3cret",
-        "mode": "async",
+        "mode": "s3cret",
         "a/b~c": "s3cret",
     }
     async with client(AgentMapApp(service=service)) as http:
@@ -85,7 +87,7 @@ async def test_all_wrong_fields_are_named(service: AgentMapService) -> None:
     assert found["/initial_state/error"] == ("reserved_field", "The run itself sets error")
     assert found["/context"] == ("dict_type", "This must be an object")
     assert found["/execution_id"][0] == "string_pattern_mismatch"
-    assert found["/mode"] == ("not_available", 'The mode "async" is not available; leave mode out')
+    assert found["/mode"] == ("literal_error", "This must be 'sync' or 'async'")
     assert answer.json()["detail"].endswith(", and 6 more")
 
 
@@ -98,7 +100,7 @@ async def test_all_wrong_fields_are_named(service: AgentMapService) -> None:
         ("/execute", {}, "/graph_name: This field is required"),
         ("/execute", {"graph_name": 1}, "/graph_name: This must be a text"),
         ("/execute", {"graph_name": ""}, "/graph_name: Its length must be 1 or more"),
-        ("/execute", {"graph_name": "A", "mode": "fast"}, "/mode: This must be 'sync'"),
+        ("/execute", {"graph_name": "A", "mode": "fast"}, "/mode: This must be 'sync' or 'async'"),
         ("/execute/Hello", {"inputs": []}, "/inputs: This must be an object"),
         ("/execute/batch", {"executions": {}}, "/executions: This must be a list"),
         ("/execute/batch", {"executions": [], "max_concurrency": 0}, "/max_concurrency: This must be 1 or more"),

@@ -24,6 +24,7 @@ from agentmap_asgi.http.keys import new_key
 CSV = (
     "GraphName,Node,AgentType,Input_Fields,Output_Field,Prompt,Edge\n"
     "Hello,Greet,echo,name,greeting,Hello {name}!,\nAsk,Need,input,,answer,,\n"
+    "Fail,Choose,orchestrator,name,choice,,End\nFail,End,success,,,,\n"
 )
 BROKEN = "GraphName,Node,AgentType,Output_Field,Edge\nBad,A,ecko,x,Nowhere\n"
 COMMAND = [sys.executable, "-m", "agentmap_asgi"]
@@ -54,8 +55,11 @@ def test_a_workflow_is_run(source: Path, capsys: pytest.CaptureFixture[str], mon
 
 
 def test_a_run_that_fails_has_a_status(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """1 when the run failed, 2 when it could not begin."""
-    status, out, _ = run(capsys, "run", source, "Ask")
+    """1 when the run failed or waits for an answer, 2 when it could not begin."""
+    status, out, err = run(capsys, "run", source, "Ask")
+    assert (status, json.loads(out)["status"]) == (1, "suspended")
+    assert err == "The run waits for an answer at Need; give what it asks for with --input, or serve the workflow\n"
+    status, out, _ = run(capsys, "run", source, "Fail")
     assert (status, json.loads(out)["status"]) == (1, "failed")
     assert run(capsys, "run", source, "Helo") == (2, "", "There is no workflow 'Helo'; did you mean 'Hello'?\n")
     assert run(capsys, "run", source.parent / "nowhere", "Hello")[0] == 2
@@ -116,12 +120,12 @@ def test_inputs_that_are_none_are_refused(given: list[str], source: Path, capsys
 def test_files_are_checked(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Every diagnostic with its place; the status is 1 when one of them is an error."""
     status, out, _ = run(capsys, "check", source)
-    assert (status, out.splitlines()[-1]) == (0, "2 workflows in 1 file: 0 errors, 0 to note")
+    assert (status, out.splitlines()[-1]) == (0, "3 workflows in 1 file: 0 errors, 0 to note")
     (source.parent / "bad.csv").write_text("GraphName,Node,AgentType,Edge\nG,A,ecko,B\n")
     status, out, _ = run(capsys, "check", source.parent)
     assert status == 1
     assert "bad.csv, row 2, column AgentType (C): AM-A001" in out
-    assert out.splitlines()[-1] == "3 workflows in 2 files: 2 errors, 0 to note"
+    assert out.splitlines()[-1] == "4 workflows in 2 files: 2 errors, 0 to note"
     status, out, _ = run(capsys, "check", source.parent, "--json")
     assert (status, {json.loads(line)["code"] for line in out.splitlines()}) == (1, {"AM-A001", "AM-R001"})
 
@@ -244,10 +248,10 @@ def server(source: Path) -> Iterator[Server]:
 
 def test_the_lines_to_try_work(server: Server) -> None:
     """Every curl that `serve` prints is answered with 200; the broken workflow is mentioned and not among them."""
-    assert "3 workflows" in server.welcome
+    assert "4 workflows" in server.welcome
     assert "1 of them with errors" in server.welcome
     tried = [shlex.split(line) for line in server.welcome.splitlines() if line.strip().startswith("curl")]
-    assert len(tried) == 3
+    assert len(tried) == 4
     for words in tried:
         headers = dict([word.split(": ", 1) for word in words if word.startswith("Content-Type")])
         body = words[words.index("-d") + 1] if "-d" in words else None
@@ -341,7 +345,7 @@ def test_settings_come_from_a_file(source: Path, capsys: pytest.CaptureFixture[s
     status, out, _ = run(capsys, "run", source.parent / "loud.csv", "Loud", "--config", file)
     assert (status, json.loads(out)["result"]) == (0, {"said": "LOUD"})
     assert run(capsys, "check", "--config", file)[1].startswith("1 workflow in 1 file: 0 errors")
-    assert run(capsys, "check", source, "--config", file)[1].startswith("2 workflows in 1 file")
+    assert run(capsys, "check", source, "--config", file)[1].startswith("3 workflows in 1 file")
     file.write_text("max_stepps = 5\n")
     status, out, err = run(capsys, "check", source, "--config", file)
     assert (status, out) == (2, "")
@@ -352,7 +356,7 @@ def test_settings_come_from_a_file(source: Path, capsys: pytest.CaptureFixture[s
 def test_the_level_of_the_log_is_a_setting(source: Path) -> None:
     """`AGENTMAP_LOG_LEVEL=DEBUG` shows why a node failed."""
     server = Server(source, env={"AGENTMAP_LOG_LEVEL": "debug"})
-    httpx.post(server.base + "/execute", json={"graph_name": "Ask"})
+    httpx.post(server.base + "/execute", json={"graph_name": "Fail"})
     assert "DEBUG agentmap_asgi" in server.stop()
 
 

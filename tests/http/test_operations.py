@@ -33,7 +33,8 @@ def test_the_words_of_literal_paths_are_reserved() -> None:
     """No workflow can hide an operation, and none is hidden without being told so."""
     firsts = {row.path.split("/")[1] for row in OPERATIONS}
     assert {word for word in firsts if not word.startswith("{")} <= RESERVED
-    others = {word for row in OPERATIONS for word in row.path.split("/")[2:]}
+    # What stands behind an execution's id is no workflow's path: `executions` is reserved.
+    others = {word for row in OPERATIONS if row.path.split("/")[1] != "executions" for word in row.path.split("/")[2:]}
     assert {word for word in others if not word.startswith("{")} <= RESERVED.union(BEHIND)
 
 
@@ -59,9 +60,12 @@ async def test_an_operation_answers(way: Way, name: str, granted: AgentMapServic
     """With 200, JSON (or its text) and a request id, wherever it is mounted."""
     async with way.client(granted) as http:
         answer = await ASKED[name].send(http, ROWS[name])
-    assert answer.status_code == 200, answer.text
+    assert answer.status_code == ASKED[name].status, answer.text
     assert answer.headers["x-request-id"]
-    if ROWS[name].answer is None:
+    if answer.status_code == 204:
+        assert not answer.content
+        assert "content-type" not in answer.headers
+    elif ROWS[name].answer is None:
         assert answer.headers["content-type"].startswith(ROWS[name].texts)
         assert answer.text
     else:
@@ -76,7 +80,7 @@ async def test_a_slash_at_the_end_is_tolerated(way: Way, granted: AgentMapServic
     async with way.client(granted) as http:
         for name, asked in ASKED.items():
             answer = await replace(asked, path=asked.path + "/").send(http, ROWS[name])
-            assert answer.status_code == 200, (name, answer.text)
+            assert answer.status_code == asked.status, (name, answer.text)
 
 
 @pytest.mark.anyio
@@ -85,10 +89,12 @@ async def test_get_answers_head(way: Way, granted: AgentMapService) -> None:
     """HEAD has the headers of GET and no body; where there is no GET it is refused."""
     async with way.client(granted) as http:
         for name, asked in ASKED.items():
-            answer = await http.head(asked.path)
+            answer = await http.head(await asked.ready(http))
             assert answer.content == b""
-            assert int(answer.headers["content-length"]) > 0
-            assert answer.status_code == (200 if ROWS[name].method == "GET" else 405), name
+            if name != "execution_stream":
+                assert int(answer.headers["content-length"]) > 0
+            gets = ROWS[name].method == "GET" or name == "delete"  # whose path has a GET
+            assert answer.status_code == (200 if gets else 405), name
 
 
 @pytest.mark.anyio
@@ -97,9 +103,10 @@ async def test_another_method_is_refused_with_the_right_one(way: Way, service: A
     """405 is a problem document and names the methods in `Allow`."""
     async with way.client(service) as http:
         for name, asked in ASKED.items():
-            answer = await http.delete(asked.path)
+            answer = await http.put(asked.path)
+            methods = {row.method for row in OPERATIONS if row.path == ROWS[name].path}
             assert answer.status_code == 405, name
-            assert answer.headers["allow"] == ("POST" if ROWS[name].method == "POST" else "GET, HEAD")
+            assert answer.headers["allow"] == ", ".join(sorted(methods | ({"HEAD"} if "GET" in methods else set())))
             assert answer.headers["content-type"] == "application/problem+json"
             assert answer.json()["code"] == "method_not_allowed"
 
@@ -165,7 +172,7 @@ async def test_links_lead_back(way: Way, service: AgentMapService) -> None:
     async with way.client(service) as http:
         listed = (await http.get("/list")).json()["workflows"]
         run = (await http.post("/execute", json={"graph_name": "Hello"})).json()
-        links = [run["links"]["workflow"]]
+        links = [link for name, link in run["links"].items() if name not in ("retry", "cancel", "resume")]
         links += [link for workflow in listed for name, link in workflow["links"].items() if name != "execute"]
         assert len(links) > len(listed)
         for link in links:
@@ -205,4 +212,4 @@ async def test_reserved_names_are_reached_by_id(way: Way, service: AgentMapServi
         if way.name != "alone, at a root_path like a route":  # there `/workflows/list` is the list itself
             assert (await http.get("/workflows/list")).json()["name"] == "list"
         assert (await http.get("/workflows/greetings::list")).json()["name"] == "list"
-        assert (await http.get("/executions")).status_code == 404
+        assert "executions" in (await http.get("/executions")).json()

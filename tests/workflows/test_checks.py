@@ -289,7 +289,7 @@ def test_an_input_node_names_what_it_asks_for() -> None:
 
 
 def test_the_input_schema_asks_for_what_nobody_writes() -> None:
-    """Fields that are read first and written by no node are required; those a node writes too are optional."""
+    """Fields that are read first and written by no node are required; those a node writes too, or asks for, are not."""
     found = workflow(
         HEADER
         + "G,Ask,input,B,,,,,question\nG,B,branching,,C,,{when=ok},topic|count,count\n"
@@ -297,7 +297,7 @@ def test_the_input_schema_asks_for_what_nobody_writes() -> None:
     )
     agents = {name: REGISTRY[node.agent_type] for name, node in found.nodes.items()}
     schema = input_schema(found, agents)
-    assert schema["required"] == ["question", "topic", "ok", "order"]
+    assert schema["required"] == ["topic", "ok", "order"]
     assert list(schema["properties"]) == ["question", "topic", "count", "ok", "order"]
     assert schema["additionalProperties"] is True
 

@@ -249,7 +249,7 @@ def test_every_error_breaks_a_workflow(data: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "word"), [("llm", "'llm'"), ("OpenAI", "'openai'"), ("ToolAgent", "'tool_agent'"), ("human", "'human'")]
+    ("code", "word"), [("llm", "'llm'"), ("OpenAI", "'openai'"), ("ToolAgent", "'tool_agent'"), ("http", "'http'")]
 )
 def test_agents_that_agentmap_has_are_told_from_unknown_ones(code: str, word: str) -> None:
     """Nothing else is suggested in their place; an own agent of the name may be given."""

@@ -1,0 +1,127 @@
+"""Whose an execution is: who sees it, who may do what with it, and who may answer which of its waits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, NamedTuple
+
+from ..errors import UnknownExecution
+from ..services.audit import owner
+from .auth import ask, owner_of
+from .exchange import Exchange
+from .problems import Refusal, forbidden
+
+ANY: Final = "any"
+"""What `authorize` gives to let a caller at executions of others."""
+
+Document = dict[str, Any]
+
+
+class Sight(NamedTuple):
+    """What a caller may see of an execution."""
+
+    document: Document
+    whole: bool
+    """False for an assignee: the document holds his waits only."""
+    widened: bool = False
+    """The host has let the caller at what is not his."""
+
+
+def caller(exchange: Exchange) -> str | None:
+    """Who calls, as the text that owns executions; None when nobody is known."""
+    known = owner_of(exchange.principal, exchange.calls.service.context)
+    if known is None:
+        said = exchange.scope.get("state", {}).get("workflow_context")
+        if isinstance(said, Mapping):
+            return owner(said)
+    return known
+
+
+def names_of(exchange: Exchange) -> frozenset[str]:
+    """What assignees may call the caller: his id, and `role:…` for each of his roles (`roles` or `role`)."""
+    who, principal = caller(exchange), exchange.principal
+    found = set() if who is None else {who}
+    for name in ("roles", "role"):
+        value = principal.get(name) if isinstance(principal, Mapping) else getattr(principal, name, None)
+        roles = (value,) if isinstance(value, str) else value if isinstance(value, Iterable) else ()
+        found |= {f"role:{role}" for role in roles if isinstance(role, str)}
+    return frozenset(found)
+
+
+def owns(exchange: Exchange, document: Mapping[str, Any]) -> bool:
+    """Whether it is the caller's own. Callers that nobody asks who they are share all; one who was let in unasked
+    (to a `public` operation) has what belongs to nobody.
+    """
+    who, belongs = caller(exchange), document.get("owner")
+    return belongs == who if who is not None or exchange.calls.asks else True
+
+
+def assigned(exchange: Exchange, document: Mapping[str, Any]) -> list[Document]:
+    """The open waits that name the caller."""
+    waiting = document.get("waiting") or ()
+    if not any(wait["assignees"] for wait in waiting):
+        return []
+    names = names_of(exchange)
+    return [wait for wait in waiting if not names.isdisjoint(wait["assignees"])]
+
+
+def answerable(exchange: Exchange, sight: Sight) -> list[Document]:
+    """The open waits that the caller may answer: those that name him, or nobody. Where nobody is known, all."""
+    waiting: list[Document] = sight.document.get("waiting") or []
+    if sight.widened or (caller(exchange) is None and not exchange.calls.asks):
+        return waiting
+    mine = assigned(exchange, sight.document)
+    return [wait for wait in waiting if not wait["assignees"] or wait in mine]
+
+
+async def sight_of(exchange: Exchange, verb: str, document: Document) -> Sight | None:
+    """What the caller may see for the sake of an operation; None when nothing. Raises Refusal 403 when it may look at
+    the execution, and not do this.
+    """
+    graph = document.get("graph_id")
+    answer = await ask(exchange, verb, graph, document)
+    if answer == ANY:
+        return Sight(document, True, True)
+    if owns(exchange, document):
+        if answer:
+            return Sight(document, True)
+        if verb != "execution" and await ask(exchange, "execution", graph, document):
+            raise forbidden()
+        return None
+    if answer and verb in ("execution", "resume") and (mine := assigned(exchange, document)):
+        return Sight(limited(document, mine), False)
+    return None
+
+
+def limited(document: Mapping[str, Any], waits: list[Document]) -> Document:
+    """What somebody who is only asked something sees."""
+    return {name: document.get(name) for name in ("execution_id", "graph_name", "status")} | {"waiting": waits}
+
+
+async def look(exchange: Exchange, verb: str) -> Sight:
+    """The execution that the path names. Raises UnknownExecution for one that is not there or not to be seen."""
+    (execution_id,) = exchange.params.values()
+    exchange.execution_id = execution_id
+    document = await exchange.calls.service.get_execution_status(execution_id)
+    sight = await sight_of(exchange, verb, document)
+    if sight is None:
+        raise UnknownExecution()
+    exchange.workflow = document.get("graph_id")
+    return sight
+
+
+def wait_to_answer(exchange: Exchange, sight: Sight, node: str | None) -> str | None:
+    """The path of the wait that an answer is for. Raises Refusal: 403 when it is for others, 409, listing those that
+    the caller may answer, when it is not clear which. None when the service has to say why there is none.
+    """
+    mine = answerable(exchange, sight)
+    found = [wait["path"] for wait in mine if node is None or node in (wait["node"], wait["path"])]
+    if len(found) == 1:
+        return str(found[0])
+    if not mine:
+        if sight.document.get("waiting"):
+            raise forbidden()
+        return None
+    errors = [{"pointer": "/node", "code": "candidate", "message": str(wait["path"])} for wait in mine[:20]]
+    detail = "Several nodes wait; name one of them in node" if found or node is None else "Nothing waits there"
+    raise Refusal(409, "conflict", detail, errors=errors)
