@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import Context
 from dataclasses import replace
+from functools import partial
 from itertools import chain, repeat
 from typing import Any, Final
 
@@ -37,6 +38,7 @@ from .document import stored_document
 from .executor import Run
 from .host import Facts
 from .ledger import AGAIN
+from .parts import kept
 from .plan import Plan
 from .records import ENDED, RAN, RESUMED, SUSPENDED, stamp
 from .replay import restore
@@ -277,7 +279,7 @@ class Runtime:
                 dict(head["state"]),
                 scope=self.services.run_scope(),
                 context=dict(head["context"]),
-                plan_for=self._plan_for(),
+                plan_for=await self.kept_plans(head),
                 on_end=self.on_end,
                 facts=Facts(row.owner, tuple(row.tags), row.retry_of, row.key, row.key_body),
             )
@@ -350,6 +352,20 @@ class Runtime:
                 raise StoreDamaged(None, f"the definition {definition} is not there")
             plan = self._plan(unpinned(text, definition))
         return plan
+
+    async def kept_plans(self, head: Mapping[str, Any]) -> Callable[[Workflow, str], Plan]:
+        """Finds the sub-workflows of a stored execution, in the versions it began with."""
+        versions: dict[str, str] = dict(head.get("parts") or {})
+        plans = {}
+        for version in set(versions.values()):
+            text = await self.store.pinned(version)
+            if text is None:
+                raise StoreDamaged(None, f"the definition {version} is not there")
+            plans[version] = partial(self._unpinned, text, version)
+        return kept(versions, plans, self._plan_for()) if versions else self._plan_for()
+
+    def _unpinned(self, text: str, version: str) -> Plan:
+        return self._plan(unpinned(text, version))
 
     def _served(self, definition: str, graph_id: str) -> Plan | None:
         try:
