@@ -89,7 +89,7 @@ def test_clients_that_are_cut_off_end_no_execution(nursery: Nursery, tmp_path: P
     wanted = Wanted(tmp_path)
     cut = {"request": 0, "response": 0}
     with server(tmp_path) as (_, port):
-        for number in range(30 if rounds == 1 else 2_000):
+        for number in range(20 if rounds == 1 else 500):
             graph = dice.choice(("Chain", "Fork", "Once"))
             path = dice.choice(("/execute", "/execute/stream"))
             body = wanted.body(graph)
@@ -162,7 +162,7 @@ def test_a_server_that_is_told_to_stop_is_gone_in_time(
 ) -> None:
     """With open streams, waiting requests and nodes that run for long: within its grace and a second."""
     slowest = 0.0
-    for number in range(1 if rounds == 1 else 10):
+    for number in range(1 if rounds == 1 else 6):
         folder = tmp_path / str(number)
         folder.mkdir()
         wanted = Wanted(folder)
