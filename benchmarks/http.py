@@ -75,7 +75,9 @@ def ours(durability: str | None = None) -> Any:
     csv = os.environ["BENCHMARK_CSV"]
     if durability is None:
         return AgentMapApp(csv, config=AgentMapConfig(storage_url="memory://"))
-    return AgentMapApp(csv, config=AgentMapConfig(storage_url=f"sqlite:///{csv}.{durability}.db", durability=durability))
+    return AgentMapApp(
+        csv, config=AgentMapConfig(storage_url=f"sqlite:///{csv}.{durability}.db", durability=durability)
+    )
 
 
 class _Connection(asyncio.Protocol):

@@ -56,7 +56,7 @@ T = TypeVar("T")
 class Extra:
     """What only runs have that wait, are brought back, or run other workflows."""
 
-    __slots__ = ("answered", "attempts", "begun", "children", "items", "open", "owners", "ready", "restored",
+    __slots__ = ("answered", "attempts", "begun", "children", "items", "open", "owners", "parts", "ready", "restored",
                  "waiting", "watchers")  # fmt: skip
 
     def __init__(self) -> None:
@@ -80,6 +80,8 @@ class Extra:
         """Who waits there; in the root."""
         self.watchers: set[Callable[[], None]] = set()
         """Called when there is something new to tell; in the root."""
+        self.parts: Mapping[str, Plan] = {}
+        """The sub-workflows that a new execution begins with, by place."""
 
 
 _NO_EXTRA: Final = Extra()
@@ -265,6 +267,8 @@ class Run(Performing):
         """The execution as it began."""
         workflow, facts, offset = self.plan.workflow, self.facts, self.wall_offset
         head = {"state": self.initial, "context": _jsonable(self.context)}
+        if self.extra.parts:
+            head["parts"] = {place: plan.workflow.version for place, plan in self.extra.parts.items()}
         return Row(
             id=self.id,
             namespace=self.host.store.namespace,
@@ -284,7 +288,8 @@ class Run(Performing):
         )
 
     def pins(self) -> Mapping[str, str]:
-        return {self.plan.workflow.version: pinned(self.plan.workflow)}
+        plans = (self.plan, *self.extra.parts.values())
+        return {plan.workflow.version: pinned(plan.workflow) for plan in plans}
 
     def told(self) -> None:
         """There is something new to tell to those who watch the execution."""

@@ -139,6 +139,7 @@ class Plan:
         "joins",
         "limit",
         "nodes",
+        "references",
         "workflow",
     )
 
@@ -167,6 +168,8 @@ class Plan:
                 return everything if route.declared is None else tuple(index[name] for name in route.declared)
             return tuple(index[name] for name in route)
 
+        self.references: tuple[str, ...] = ()
+        """The sub-workflows that rows name."""
         self.nodes: list[PlanNode] = []
         self.edges: list[tuple[int, ...]] = []
         self.forks = False
@@ -177,6 +180,9 @@ class Plan:
                 message = f"There is no agent {node.agent_type!r} any more, which the node {node.name!r} needs"
                 raise Interrupted(message) from None
             plan = _compiled(node, agent, site, index, len(self.nodes))
+            named = node.options.get("workflow") if agent.sub_workflow else None
+            if isinstance(named, str) and named:
+                self.references += (named,)
             routes = (node.edge, node.on_success, node.on_failure)
             reach = [number for route in routes for number in numbers(route)]
             reach += plan.choices.values()

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import Context
 from dataclasses import replace
+from functools import partial
 from itertools import chain, repeat
 from typing import Any, Final
 
@@ -37,6 +38,7 @@ from .document import stored_document
 from .executor import Run
 from .host import Facts
 from .ledger import AGAIN
+from .parts import kept
 from .plan import Plan
 from .records import ENDED, RAN, RESUMED, SUSPENDED, stamp
 from .replay import restore
@@ -277,7 +279,7 @@ class Runtime:
                 dict(head["state"]),
                 scope=self.services.run_scope(),
                 context=dict(head["context"]),
-                plan_for=self._plan_for(),
+                plan_for=await self.kept_plans(head),
                 on_end=self.on_end,
                 facts=Facts(row.owner, tuple(row.tags), row.retry_of, row.key, row.key_body),
             )
@@ -300,7 +302,7 @@ class Runtime:
         except StoreUnavailable:
             self._hand_back(row, back)
             raise
-        except (RequestRefused, StoreDamaged, NodeFailure, KeyError, ValueError, TypeError) as exc:
+        except (RequestRefused, NodeFailure, StoreDamaged, KeyError, ValueError, TypeError) as exc:
             message = exc.message if isinstance(exc, AgentMapError) else "What is stored of it is damaged"
             logger.error("%s: the execution cannot go on: %s", row.id, message)
             changes, last = given_up(row, message, self.context.clock.time_ns())
@@ -350,6 +352,20 @@ class Runtime:
                 raise StoreDamaged(None, f"the definition {definition} is not there")
             plan = self._plan(unpinned(text, definition))
         return plan
+
+    async def kept_plans(self, head: Mapping[str, Any]) -> Callable[[Workflow, str], Plan]:
+        """Finds the sub-workflows of a stored execution, in the versions it began with."""
+        versions: dict[str, str] = dict(head.get("parts") or {})
+        plans = {}
+        for version in set(versions.values()):
+            text = await self.store.pinned(version)
+            if text is None:
+                raise StoreDamaged(None, f"the definition {version} is not there")
+            plans[version] = partial(self._unpinned, text, version)
+        return kept(versions, plans, self._plan_for()) if versions else self._plan_for()
+
+    def _unpinned(self, text: str, version: str) -> Plan:
+        return self._plan(unpinned(text, version))
 
     def _served(self, definition: str, graph_id: str) -> Plan | None:
         try:
@@ -415,7 +431,9 @@ class Runtime:
     async def _resumed(self, row: Row, path: str, answer: Answer) -> Run | None:
         assert self.runner is not None  # noqa: S101
         wait = next((wait for wait in waits_of(row.id, row.waits) if wait["path"] == path), None)
-        if wait is None or row.status != "suspended":  # who runs it takes its answers
+        if wait is None:
+            return None
+        if row.status != "suspended":  # who runs it takes its answers
             return None
         claimed = await self.store.claim(row, self.runner)
         if claimed is None:
@@ -424,11 +442,11 @@ class Runtime:
         try:
             given = await self._answered(claimed, wait, answer, now)
             await self.store.append(given)
-            claimed.waits = given.changes()["waits"]
+            claimed.waits, claimed.sequence = given.changes()["waits"], given.changes()["sequence"]
         except (StoreUnavailable, StoreDamaged):
             self._hand_back(claimed, "suspended")
             raise
-        run = await self.restored(replace(claimed, sequence=given.changes()["sequence"]))
+        run = await self.restored(claimed)
         if run is not None:
             ready = run.extra.ready
             self.begin(run, lambda: run.go_on(ready))

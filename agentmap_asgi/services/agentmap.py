@@ -29,6 +29,7 @@ from ..execution.document import document
 from ..execution.executor import Run, inline_call
 from ..execution.fields import SPECIAL
 from ..execution.host import Facts
+from ..execution.parts import parts_of
 from ..execution.plan import Plan
 from ..execution.runtime import Runtime
 from ..execution.values import copied
@@ -395,9 +396,10 @@ class AgentMapService(Executions):
         context: Mapping[str, Any],
         facts: Facts,
     ) -> Run:
-        return Run(
+        plan = self._plan(workflow)
+        made = Run(
             runtime,
-            self._plan(workflow),
+            plan,
             execution_id,
             values,
             scope=runtime.services.run_scope(),
@@ -406,6 +408,9 @@ class AgentMapService(Executions):
             on_end=runtime.on_end,
             facts=facts,
         )
+        if plan.references:
+            made.own().parts = parts_of(plan, made.plan_for)
+        return made
 
     def _healthy(self, graph_name: str) -> Workflow:
         workflow = self.catalogue.find(graph_name)

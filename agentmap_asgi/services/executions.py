@@ -32,6 +32,7 @@ from ..execution.executor import Run
 from ..execution.host import Facts
 from ..execution.identity import execution_id
 from ..execution.overlay import overlaid
+from ..execution.parts import parts_of
 from ..execution.records import RAN, Record, events, events_of, stamp
 from ..execution.rewind import rewound
 from ..execution.runtime import Runtime
@@ -591,6 +592,9 @@ class Executions:
             run_context,
             Facts(row.owner, tuple(row.tags), row.id),
         )
+        if definition == "pinned" and plan.references:
+            made.plan_for = await runtime.kept_plans(head)
+            made.own().parts = parts_of(plan, made.plan_for)
         return await self._retried(runtime, made, again.entries)
 
     async def _retried(self, runtime: Runtime, made: Run, entries: list[Any]) -> dict[str, Any]:

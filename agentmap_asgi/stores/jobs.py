@@ -38,6 +38,13 @@ class Desk:
                     "INSERT INTO definitions (hash, text, sum) VALUES (?, ?, ?)", (name, text, crc32(text.encode()))
                 )
 
+    def keep(self, execution: str, definitions: Iterable[str]) -> None:
+        """An execution needs these definitions as long as it is there."""
+        self.connection.executemany(
+            "INSERT OR IGNORE INTO pins (execution, definition) VALUES (?, ?)",
+            [(execution, name) for name in definitions],
+        )
+
     def taken(self, identity: str, key: str | None) -> Row:
         """Why a new execution could not be kept: the one that has its id or its key."""
         namespace = self.columns.namespace
@@ -98,6 +105,8 @@ class Create(Job[Row | None]):
         pins = self._start.pins()
         if pins:
             desk.pin(pins)
+        if len(pins) > 1:  # its own definition is in its row
+            desk.keep(self._start.id, pins)
         return None
 
 
@@ -120,10 +129,7 @@ class Append(Job[bool]):
         pins = self._batch.pins()
         if pins:
             desk.pin(pins)
-            desk.connection.executemany(
-                "INSERT OR IGNORE INTO pins (execution, definition) VALUES (?, ?)",
-                [(self._batch.id, name) for name in pins],
-            )
+            desk.keep(self._batch.id, pins)
         return True
 
 

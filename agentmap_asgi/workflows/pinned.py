@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from ..errors import StoreUnavailable
+from ..errors import StoreDamaged
 from .model import Field, FunctionRoute, Node, Retry, Route, Workflow
 
 
@@ -38,7 +38,7 @@ def pinned(workflow: Workflow) -> str:
 
 
 def unpinned(text: str, version: str) -> Workflow:
-    """The workflow of a pinned text. Raises StoreUnavailable when it is not the one of this content hash."""
+    """The workflow of a pinned text. Raises StoreDamaged when it is not the one of this content hash."""
     try:
         found = json.loads(text)
         nodes = {node["name"]: _node(node, found["name"]) for node in found["nodes"]}
@@ -47,7 +47,7 @@ def unpinned(text: str, version: str) -> Workflow:
     except (ValueError, KeyError, TypeError, AttributeError):
         same = False
     if not same:
-        raise StoreUnavailable(f"The stored definition {version} is damaged")
+        raise StoreDamaged(None, f"the definition {version} is not what it was")
     return workflow
 
 

@@ -49,7 +49,7 @@ def _filled(folder: Path) -> Path:
 @pytest.mark.parametrize("again", ["space", "space after a kill"])
 def test_a_full_disk_loses_nothing(again: str, nursery: Nursery, tmp_path: Path, rounds: int) -> None:
     """Executions stand still until there is space, and end; or are taken on when the process is killed meanwhile."""
-    for number in range(1 if rounds == 1 else 20):
+    for number in range(1 if rounds == 1 else 10):
         folder = tmp_path / str(number)
         disk = folder / "disk"
         disk.mkdir(parents=True)
@@ -89,7 +89,7 @@ def test_a_file_that_may_not_grow_loses_nothing(nursery: Nursery, tmp_path: Path
     """The system's own limit, set while executions run, and lifted again."""
     import resource
 
-    for number in range(1 if rounds == 1 else 20):
+    for number in range(1 if rounds == 1 else 10):
         folder = tmp_path / str(number)
         folder.mkdir()
         worker = nursery.make("work", folder, seed=number, starts=60)
@@ -301,7 +301,7 @@ def test_pages_that_are_damaged_anywhere_are_never_taken_for_good(
     """A few bytes anywhere: the file is refused, or what is not damaged goes on; no execution ends wrongly."""
     dice = random.Random(0)
     said = []
-    for number in range(2 if rounds == 1 else 60):
+    for number in range(2 if rounds == 1 else 30):
         folder = tmp_path / str(number)
         _copied(left, folder)
         file = dice.choice([name for name in (STORE, f"{STORE}-wal") if (folder / name).exists()])
