@@ -29,6 +29,13 @@ class Clock(Protocol):
         """Nanoseconds that never go back, for durations and deadlines."""
 
 
+class PayloadCodec(Protocol):
+    """Bytes into bytes and back; called in the threads of the store."""
+
+    def encode(self, data: bytes, /) -> bytes: ...
+    def decode(self, data: bytes, /) -> bytes: ...
+
+
 class SystemClock:
     """The machine's own clocks."""
 
@@ -45,6 +52,7 @@ class AgentMapContext:
     authorize: `(principal, operation, graph, execution=None) -> bool`. agents: name -> function or class.
     functions: name -> routing function for `func:name` cells, `(state) -> name | list of names`.
     secrets: name -> value, or a function of the name. input_schemas: workflow -> pydantic model.
+    payload_codec: what turns stored states, events and documents into other bytes and back, as encryption does.
 
     Raises TypeError for a factory that needs arguments, for a name given twice, for an `authenticate` or
     `authorize` that does not take these arguments, and for a routing function that is none or is async.
@@ -64,6 +72,7 @@ class AgentMapContext:
         functions: Mapping[str, Callable[..., Any]] | None = None,
         secrets: Mapping[str, str] | Callable[[str], str] | None = None,
         input_schemas: Mapping[str, Any] | None = None,
+        payload_codec: PayloadCodec | None = None,
         on_error: Callable[..., Any] | None = None,
         clock: Clock | None = None,
     ) -> None:
@@ -81,6 +90,10 @@ class AgentMapContext:
             _check_function(name, function)
         self.secrets = secrets
         self.input_schemas = dict(input_schemas or {})
+        for method in ("encode", "decode") if payload_codec is not None else ():
+            if not callable(getattr(payload_codec, method, None)):
+                raise TypeError(f"payload_codec needs encode(bytes) and decode(bytes); it has no {method}")
+        self.payload_codec = payload_codec
         self.on_error = on_error
         self.clock: Clock = clock or SystemClock()
 

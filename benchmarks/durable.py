@@ -1,4 +1,4 @@
-"""What durable executions cost: a chain of ten awaited nodes in each mode, beside LangGraph's SQLite saver and a bare loop.
+"""What durable executions cost: ten awaited nodes in each mode, beside LangGraph's SQLite saver and a bare loop.
 
 python -m benchmarks.durable
 

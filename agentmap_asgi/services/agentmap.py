@@ -89,7 +89,7 @@ class AgentMapService(Executions):
             functions=frozenset(self.context.functions),
         )
         self.catalogue.load()
-        self.store: Store = _store(self.config, source)
+        self.store: Store = _store(self.config, self.context, source)
         self.instruments = Instruments(self.config, self.context)
         self._watcher: Watcher | None = None
         self._plans: dict[Workflow, Plan] = {}
@@ -528,7 +528,7 @@ class AgentMapService(Executions):
         return "broken" if workflow.broken else "stale" if self.catalogue.stale(workflow) else "ok"
 
 
-def _store(config: AgentMapConfig, source: str | Path) -> Store:
+def _store(config: AgentMapConfig, context: AgentMapContext, source: str | Path) -> Store:
     """The store that the settings name; it is opened by the first execution."""
     namespace = config.namespace or Path(source).stem or "workflows"
     if config.storage_url == "memory://":
@@ -536,4 +536,4 @@ def _store(config: AgentMapConfig, source: str | Path) -> Store:
     from ..stores.sqlite import SQLiteStore
 
     path = config.storage_url.removeprefix("sqlite:///")
-    return SQLiteStore(path, namespace=namespace, source=str(Path(source).absolute()))
+    return SQLiteStore(path, namespace=namespace, source=str(Path(source).absolute()), codec=context.payload_codec)
