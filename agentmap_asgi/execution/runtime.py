@@ -9,7 +9,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from contextvars import Context
 from dataclasses import replace
 from functools import partial
@@ -560,8 +560,7 @@ class Runtime:
             if run.ledger is None:
                 run.cancel()
             else:
-                with suppress(asyncio.CancelledError, TimeoutError):
-                    await asyncio.wait_for(run.ledger.ask(), self.config.cancel_grace)
+                await asyncio.wait([run.ledger.ask()], timeout=self.config.cancel_grace)
                 run.leave()
         if going:
             await asyncio.wait(going, timeout=self.config.cancel_grace * 2)

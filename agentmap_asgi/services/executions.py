@@ -684,7 +684,8 @@ class _Bell:
 
     async def rings(self, seconds: float) -> bool:
         try:
-            await asyncio.wait_for(self._event.wait(), seconds)
+            async with asyncio.timeout(seconds):  # `wait_for` loses a cancellation that comes with the ring (3.11)
+                await self._event.wait()
         except TimeoutError:
             return False
         return True

@@ -37,6 +37,8 @@ class Stored:
     start: dict[str, Any]
     document: dict[str, Any] | None
     mark: str
+    below: str
+    """The mark of its sub-workflow."""
     entries: dict[str, list[tuple[int, list[Any]]]]
 
     def keys(self, *kinds: int) -> Iterator[str]:
@@ -50,6 +52,11 @@ class Stored:
 
 def connect(file: Path) -> sqlite3.Connection:
     return sqlite3.connect(f"{file.absolute().as_uri()}?mode=rw", uri=True)
+
+
+def _mark(definition: str) -> str:
+    found = re.search(r'"mark": ?"(\w*)', definition)
+    return found[1] if found else ""
 
 
 def stored(file: Path) -> dict[str, Stored]:
@@ -67,7 +74,8 @@ def stored(file: Path) -> dict[str, Stored]:
             "FROM executions WHERE namespace = 'world'"
         ):
             name, graph, status, sequence, runner, attempt, waits, head, document, definition = row
-            mark = re.search(r'\\?"mark\\?": ?\\?"(\w*)', texts.get(definition, ""))
+            began = json.loads(head)
+            below = next(iter(began.get("parts", {}).values()), definition)
             found[name] = Stored(
                 name,
                 graph,
@@ -76,9 +84,10 @@ def stored(file: Path) -> dict[str, Stored]:
                 runner,
                 attempt,
                 waits=json.loads(waits),
-                start=json.loads(head)["state"],
+                start=began["state"],
                 document=None if document is None else json.loads(document),
-                mark=mark[1] if mark else "",
+                mark=_mark(texts.get(definition, "")),
+                below=_mark(texts.get(below, "")),
                 entries=entries[name],
             )
         return found
@@ -172,7 +181,7 @@ def check(folder: Path, lives: Lives, *, durability: str = "sync", over: bool = 
             if path in answers[one.id] and answers[one.id][path] != given.get(path):
                 wrong.append(f"{one.id}: {path} was answered {answers[one.id][path]!r}, and has {given.get(path)!r}")
         if one.status == "completed" and len(given) == len(WAITS.get(one.graph, ())):
-            expected = result_of(one.graph, one.start, one.mark, given)
+            expected = result_of(one.graph, one.start, one.mark, one.below, given)
             if one.document is None or one.document["result"] != expected:
                 wrong.append(f"{one.id}: it ended with {one.document and one.document['result']}, not {expected}")
 

@@ -18,7 +18,7 @@ from typing import Any
 
 HERE = Path(__file__).parent
 PATH = os.pathsep.join([str(HERE.parent.parent), str(HERE.parent), str(HERE)])
-HANG = 20.0
+HANG = 120.0
 """Seconds after which something will never come."""
 
 

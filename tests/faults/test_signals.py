@@ -187,13 +187,15 @@ def test_many_executions_end(nursery: Nursery, tmp_path: Path, rounds: int) -> N
     many = 1_000 if rounds == 1 else 10_000
     lives = Lives()
     worker = nursery.make("work", tmp_path, starts=many, clients=64, graphs=["Quick"], sync=False, max_running=64)
-    wait_for(lambda: count(tmp_path / TOLD) > many // 2)
+    wait_for(lambda: count(tmp_path / TOLD) > many // 2, seconds=900)
     worker.kill()
     lives.crash(tmp_path)
     worker = nursery.make(
         "work", tmp_path, starts=many - len(stored(tmp_path / STORE)), clients=64, graphs=["Quick"], sync=False
     )
+    wait_for(lambda: count(tmp_path / TOLD) > many * 0.9, seconds=900)
     worker.until("closed")
     worker.wait()
     report = check(tmp_path, lives)
     report.assert_good(least=many)
+    print(f"{report.executions} executions, {report.completed} completed, {report.repeated} effects repeated")

@@ -274,6 +274,11 @@ async def drain_others(folder: Path, *, victim: str) -> None:
     await asyncio.wait({task})
     try:
         document = await made.get_execution_status(victim)
+        for _ in range(100):
+            if document["status"] not in ("queued", "running"):  # an answer was tried just now
+                break
+            await asyncio.sleep(0.02)
+            document = await made.get_execution_status(victim)
         if document["status"] == "suspended":
             document = await made.resume_execution(victim, "answer", 1)
             document = await made.wait_for_execution(victim, 5)

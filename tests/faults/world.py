@@ -131,11 +131,13 @@ def state_of(n: int) -> dict[str, Any]:
     return {"n": n, "items": ITEMS}
 
 
-def result_of(graph: str, start: Mapping[str, Any], mark: str, answers: Mapping[str, Any]) -> dict[str, Any]:
-    """The final state of an execution that completes. `answers` are by path."""
+def result_of(
+    graph: str, start: Mapping[str, Any], mark: str, below: str, answers: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The final state of an execution that completes. `below` is its part's mark, `answers` are by path."""
     n = start["n"]
 
-    def did(*names: str) -> dict[str, Any]:
+    def did(*names: str, mark: str = mark) -> dict[str, Any]:
         return {name.lower(): f"{name}:{n}:{mark}" for name in names}
 
     state = dict(start)
@@ -144,12 +146,12 @@ def result_of(graph: str, start: Mapping[str, Any], mark: str, answers: Mapping[
             return state | did("A", "C", "D", "E") | {"b": did("A")["a"]}
         case "Fork":
             items = [f"M:{n}:{mark}"] * len(ITEMS)
-            child = state | did("S") | did("X", "Y")
+            child = state | did("S") | did("X", "Y", mark=below)
             return state | did("S", "L", "L2", "R", "J") | {"m": items, "g": child}
         case "Asks":
             return state | did("A", "B") | {"w": answers["W#1"]}
         case "Nest":
-            child = state | did("A") | did("X", "Y") | {"w": answers["G#1/W#1"]}
+            child = state | did("A") | did("X", "Y", mark=below) | {"w": answers["G#1/W#1"]}
             return state | did("A", "B") | {"g": child}
         case "Pair":
             return state | did("S", "J") | {"v": answers["V#1"], "w": answers["W#1"]}

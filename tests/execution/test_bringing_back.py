@@ -1,0 +1,149 @@
+"""Executions that are claimed and cannot come to run at once, and the versions of sub-workflows they began with."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from anyio import to_thread
+from flows import Row, node, service, sheet
+
+from agentmap_asgi.agents.registry import Call, agent
+from agentmap_asgi.errors import StoreUnavailable
+from agentmap_asgi.services.agentmap import AgentMapService
+from agentmap_asgi.stores.sqlite import SQLiteStore
+from agentmap_asgi.stores.store import Batch, Runner
+from agentmap_asgi.stores.store import Row as Kept
+
+pytestmark = pytest.mark.anyio
+
+
+@agent(idempotent=True)
+async def said(call: Call) -> str:
+    return str(call.options["word"])
+
+
+def rows(word: str = "old") -> list[Row]:
+    return [
+        node("Ask", "suspend", prompt="Well?", output="answer", edge="Part"),
+        node("Part", "graph", output="part", context={"workflow": "::Child"}, edge="Last"),
+        node("Last", "said", output="last", context={"word": word}),
+        node("Deep", "graph", output="deep", context={"workflow": "::Below"}, graph="Child"),
+        node("Say", "said", output="said", context={"word": word}, graph="Below"),
+    ]
+
+
+class Store(SQLiteStore):
+    """A store on a disk that can be full, and that calls somebody when a claim is made."""
+
+    full = False
+
+    def claimed(self) -> None:
+        """Called within a claim."""
+
+    async def append(self, batch: Batch) -> bool:
+        if self.full:
+            raise StoreUnavailable("The disk is full")
+        return await super().append(batch)
+
+    async def claim(
+        self, row: Kept, runner: Runner, *, status: str = "running", attempt: int | None = None
+    ) -> Kept | None:
+        found = await super().claim(row, runner, status=status, attempt=attempt)
+        self.claimed()
+        return found
+
+
+async def opened(folder: Path, word: str = "old", said: Any = said) -> AgentMapService:
+    config = {"storage_url": f"sqlite:///{folder}/runs.db", "patrol_seconds": 0.01}
+    agents = {} if said is None else {"said": said}
+    made = await to_thread.run_sync(lambda: service(folder, rows(word), config=config, agents=agents))
+    made.store = Store(folder / "runs.db", namespace=made.store.namespace, source=str(folder / "flows.csv"))
+    await made.start()
+    return made
+
+
+async def ended(made: AgentMapService, execution: str) -> dict[str, Any]:
+    while (found := await made.wait_for_execution(execution, 10))["status"] in ("queued", "running"):
+        pass
+    return found
+
+
+async def test_an_answer_that_cannot_be_kept_leaves_the_execution_waiting(tmp_path: Path) -> None:
+    """Also when not even that can be written at once: it never seems to run while nobody runs it."""
+    made = await opened(tmp_path)
+    store = made.store
+    assert isinstance(store, Store)
+    document = await made.execute_workflow("Flow", {})
+    name = document["execution_id"]
+    store.full = True
+    with pytest.raises(StoreUnavailable):
+        await made.resume_execution(name, "answer", 1)
+    store.full = False
+    while (await made.get_execution_status(name))["status"] != "suspended":
+        await asyncio.sleep(0.01)
+    await made.resume_execution(name, "answer", 2)
+    found = await ended(made, name)
+    assert (found["status"], found["result"]["answer"]) == ("completed", 2)
+    await made.aclose()
+
+
+@pytest.mark.parametrize("action", ["answer", "cancel"])
+async def test_a_caller_who_goes_away_within_an_answer_stops_nothing_in_the_middle(action: str, tmp_path: Path) -> None:
+    """The execution is claimed by then; it goes on, or ends."""
+    made = await opened(tmp_path)
+    store = made.store
+    document = await made.execute_workflow("Flow", {})
+    caller = asyncio.ensure_future(made.resume_execution(document["execution_id"], action, 1))
+    vars(store)["claimed"] = caller.cancel
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    found = await ended(made, document["execution_id"])
+    while found["status"] == "suspended":  # the claim was not made yet
+        found = await made.get_execution_status(document["execution_id"])
+    assert found["status"] == ("completed" if action == "answer" else "cancelled")
+    await made.aclose()
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_a_sub_workflow_that_begins_later_has_the_version_of_then(restarted: bool, tmp_path: Path) -> None:
+    """The file has changed while the execution waited; a new one has the new version, and so has one retried so."""
+    made = await opened(tmp_path)
+    document = await made.execute_workflow("Flow", {})
+    name = document["execution_id"]
+    if restarted:
+        await made.aclose()
+        made = await opened(tmp_path, "new")
+    else:
+        await to_thread.run_sync((tmp_path / "flows.csv").write_text, sheet(rows("new")))
+        await made.reload()
+    await made.store.prune(2**62, 2**62)  # what it needs is not forgotten
+    await made.resume_execution(name, "answer", 1)
+    found = await ended(made, name)
+    assert found["result"]["part"]["deep"]["said"] == "old"
+    new = await made.execute_workflow("Flow", {})
+    await made.resume_execution(new["execution_id"], "answer", 1)
+    found = await ended(made, new["execution_id"])
+    assert found["result"]["part"]["deep"]["said"] == "new"
+    for definition, word in (("pinned", "old"), ("latest", "new")):
+        again = await made.retry_execution(name, start="Part", definition=definition)
+        assert (await ended(made, again["execution_id"]))["result"]["part"]["deep"]["said"] == word
+    await made.aclose()
+
+
+async def test_an_execution_that_cannot_go_on_has_a_last_event(tmp_path: Path) -> None:
+    """Its agent is gone: the events say how it ended, with the next number."""
+    made = await opened(tmp_path)
+    document = await made.execute_workflow("Flow", {})
+    name = document["execution_id"]
+    before = await made.get_execution_events(name)
+    await made.aclose()
+    made = await opened(tmp_path, said=None)
+    await made.resume_execution(name, "answer", 1)
+    assert (await ended(made, name))["status"] == "interrupted"
+    events = await made.get_execution_events(name)
+    assert [event["sequence"] for event in events] == list(range(1, len(before) + 3))
+    assert [event["event"] for event in events[-2:]] == ["resumed", "interrupted"]
+    await made.aclose()
