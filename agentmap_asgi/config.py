@@ -54,7 +54,9 @@ class AgentMapConfig:
     wait_seconds: float = _setting(
         30.0, "Seconds a request waits for its execution; then the answer is 202 and the execution goes on."
     )
-    patrol_seconds: float = _setting(0.2, "Seconds between two looks at what other processes ask for or have left.")
+    patrol_seconds: float = _setting(
+        0.2, "Seconds between two looks at what other processes ask for or have left, and at waits; 0: never."
+    )
     retention_days: float = _setting(7.0, "Days that a durable store keeps finished executions; 0 keeps them for ever.")
     idempotency_hours: float = _setting(24.0, "Hours that an idempotency key is remembered, at the least.")
     max_recoveries: int = _setting(3, "How often an execution is taken on again after its process has died.")

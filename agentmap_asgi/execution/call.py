@@ -23,6 +23,8 @@ class Running(Protocol):
     @property
     def id(self) -> str: ...
     @property
+    def key_base(self) -> str: ...
+    @property
     def context(self) -> Mapping[str, Any]: ...
     @property
     def scope(self) -> RunScope: ...
@@ -97,7 +99,7 @@ class NodeCall:
 
     @property
     def idempotency_key(self) -> str:
-        key = f"{self._run.id}/{self._plan.name}#{self._token.visit}"
+        key = f"{self._run.key_base}/{self._plan.name}#{self._token.visit}"
         return key if self.item is None else f"{key}/{self.item}"
 
     def service(self, name: str) -> Any:

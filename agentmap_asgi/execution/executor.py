@@ -205,6 +205,12 @@ class Run(Performing):
         self.tasks.add(task)
 
     @property
+    def key_base(self) -> str:
+        """What idempotency keys begin with: the id, with that of the first execution when this is a retry."""
+        origin = self.root.facts.origin
+        return self.id if origin is None else origin + self.id.removeprefix(self.root.id)
+
+    @property
     def open(self) -> Mapping[str, Wait]:
         """Open waits of the execution by path; of the root."""
         return self.extra.open
@@ -266,7 +272,9 @@ class Run(Performing):
     def row(self) -> Row:
         """The execution as it began."""
         workflow, facts, offset = self.plan.workflow, self.facts, self.wall_offset
-        head = {"state": self.initial, "context": _jsonable(self.context)}
+        head: dict[str, Any] = {"state": self.initial, "context": _jsonable(self.context)}
+        if facts.origin is not None:
+            head["origin"] = facts.origin
         if self.extra.parts:
             head["parts"] = {place: plan.workflow.version for place, plan in self.extra.parts.items()}
         return Row(
@@ -304,10 +312,12 @@ class Run(Performing):
                 self._stop(Interrupted(why))
             self._settle()
 
-    def _lose(self) -> None:
-        """Another runner has claimed the execution, or it cannot be written any more."""
+    def _lose(self, error: BaseException | None) -> None:
+        """Another runner has claimed the execution, or (`error`) what has happened in it cannot be written."""
         logger.error("%s: what happens here is not kept any more; the execution ends here", self.id)
-        self.leave("Another process has the execution")
+        self.leave("Another process has the execution" if error is None else "It cannot be written into the store")
+        if error is not None:
+            self.host.give_up(self)
 
     # Beginning, and going on.
 
@@ -380,7 +390,9 @@ class Run(Performing):
         self._stop(Cancelled())
 
     def interrupt_now(self, why: str) -> None:
-        """End the run as interrupted."""
+        """End the run as interrupted, also when it has not begun."""
+        if not self.records:
+            self.records.append((1, STARTED, 0, 0, self.started_ns, self.started_ns, None))
         self._stop(Interrupted(why))
 
     def interrupt(self) -> None:

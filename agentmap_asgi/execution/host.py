@@ -25,6 +25,8 @@ class Facts(NamedTuple):
     retry_of: str | None = None
     key: str | None = None
     key_body: str | None = None
+    origin: str | None = None
+    """The execution that this one is a retry of, or a retry of a retry; agents are given its idempotency keys."""
 
 
 NO_FACTS: Final = Facts()
@@ -63,6 +65,9 @@ class Host(Protocol):
 
     def settled(self, run: Run) -> None:
         """What the run says now is kept, and everything it opened is closed."""
+
+    def give_up(self, run: Run) -> None:
+        """What has happened in a run cannot be written: say in the store that it goes on no more."""
 
     async def pinned_plan(
         self, caller: Workflow, reference: str, entries: list[Any], plan_for: Callable[[Workflow, str], Plan]

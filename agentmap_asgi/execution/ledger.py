@@ -105,7 +105,9 @@ class Ledger:
 
     __slots__ = ("_flying", "_loop", "_lost", "_root", "_store", "_tries", "_waiters", "tree")
 
-    def __init__(self, root: Run, store: Store, loop: asyncio.AbstractEventLoop, lost: Callable[[], None]) -> None:
+    def __init__(
+        self, root: Run, store: Store, loop: asyncio.AbstractEventLoop, lost: Callable[[BaseException | None], None]
+    ) -> None:
         self._root = root
         self._store = store
         self._loop = loop
@@ -119,6 +121,9 @@ class Ledger:
     def ask(self) -> asyncio.Future[None]:
         """Everything that has happened up to now is kept when the future is done; it is cancelled if never."""
         waiter = self._loop.create_future()
+        if self._root.lost:
+            waiter.cancel()
+            return waiter
         self._waiters.append(waiter)
         if not self._flying:
             self._fly()
@@ -132,6 +137,9 @@ class Ledger:
         self._send(batch, waiters)
 
     def _send(self, batch: Written, waiters: list[asyncio.Future[None]]) -> None:
+        if self._root.lost:
+            self._give_up(waiters)
+            return
         sent = asyncio.ensure_future(self._store.append(batch))
         sent.add_done_callback(lambda done: self._landed(batch, waiters, done))
 
@@ -150,11 +158,9 @@ class Ledger:
         self._flying = False
         if sent.cancelled() or error is not None or not sent.result():
             if error is not None:
-                logger.error("%s: writing failed; what comes now is not kept", batch.id, exc_info=error)
-            for waiter in [*waiters, *self._waiters]:
-                waiter.cancel()
-            self._waiters = []
-            self._lost()
+                logger.error("%s: what has happened cannot be written", batch.id, exc_info=error)
+            self._give_up(waiters)
+            self._lost(error)
             return
         batch.landed()
         if self.tree:
@@ -163,5 +169,12 @@ class Ledger:
             if not waiter.done():
                 waiter.set_result(None)
         self._root.told()
-        if self._waiters:
+        if self._root.lost:
+            self._give_up([])
+        elif self._waiters:
             self._fly()
+
+    def _give_up(self, waiters: list[asyncio.Future[None]]) -> None:
+        for waiter in [*waiters, *self._waiters]:
+            waiter.cancel()
+        self._waiters = []

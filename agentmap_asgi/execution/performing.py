@@ -101,6 +101,8 @@ class Performing:
         def _stop(self, failure: Cancelled) -> None: ...
         def _finish(self, status: str) -> None: ...
         def _pump(self, ready: list[Token], perform: list[Token]) -> None: ...
+        @property
+        def key_base(self) -> str: ...
         def secret(self, name: str) -> str: ...
         def progress(self, node: str, visit: int, share: float, message: str) -> None: ...
         def sub_run(self, plan: Plan, id: str, values: dict[str, Any], token: Token, step: str) -> Run: ...
@@ -259,6 +261,10 @@ class Performing:
             try:
                 result = await self._attempt(token, node, values, attempt, item)
                 return read(result, self.plan.limit), attempt
+            except Held:
+                if attempt > 1:
+                    self.own().attempts[token.at, token.visit] = attempt  # it goes on with the same sub-workflow
+                raise
             except (GeneratorExit, Suspend):
                 raise
             except BaseException as exc:  # as in the walk
@@ -453,7 +459,7 @@ class Performing:
             raise MapOverInvalid(f"Map_Over names {field!r}, which is no list")
         options = node.node.options
         on_error = options.get("on_item_error", "fail")
-        places = asyncio.Semaphore(max(1, int(options.get("concurrency", 10))))
+        most = max(1, int(options.get("concurrency", 10)))
         results: list[Any] = [MISSING] * len(items)
         done = self.extra.items.pop((token.at, token.visit), {})
         for index, (value, error) in done.items():
@@ -461,44 +467,50 @@ class Performing:
                 results[index] = value
 
         async def one(index: int, item: Any) -> NodeFailure | None:
-            async with places:
-                clock = self.host.context.clock.monotonic_ns
-                began = clock()
-                try:
-                    values = {**token.values, "item": item, "index": index}
-                    value, _ = await self._tried(token, node, values, index, node.item_value)
-                except Suspend:
-                    return AgentFailed("A node with Map_Over cannot wait for an answer")
-                except NodeFailure as failure:
-                    error = self.error_of(failure, node, getattr(failure, "attempt", 1))
-                    self.record(ITEM, token, began, clock(), (index, None, error))
-                    if on_error == "collect":
-                        results[index] = {"error": {"code": error["code"], "message": error["message"]}}
-                    return failure if on_error == "fail" or isinstance(failure, LimitReached) else None
-                results[index] = value = self.masked(value)
-                self.record(ITEM, token, began, clock(), (index, value, None))
-                if self.host.writes_steps:
-                    await self._kept()
-                return None
+            clock = self.host.context.clock.monotonic_ns
+            began = clock()
+            try:
+                values = {**token.values, "item": item, "index": index}
+                value, _ = await self._tried(token, node, values, index, node.item_value)
+            except Suspend:
+                return AgentFailed("A node with Map_Over cannot wait for an answer")
+            except NodeFailure as failure:
+                error = self.error_of(failure, node, getattr(failure, "attempt", 1))
+                self.record(ITEM, token, began, clock(), (index, None, error))
+                if on_error == "collect":
+                    results[index] = {"error": {"code": error["code"], "message": error["message"]}}
+                return failure if on_error == "fail" or isinstance(failure, LimitReached) else None
+            results[index] = value = self.masked(value)
+            self.record(ITEM, token, began, clock(), (index, value, None))
+            if self.host.writes_steps:
+                await self._kept()
+            return None
 
-        tasks = [
-            self.host.loop.create_task(one(index, item), context=Context())
-            for index, item in enumerate(items)
-            if results[index] is MISSING
-        ]
-        for task in tasks:
-            self.add_task(task)
+        left = iter([index for index, result in enumerate(results) if result is MISSING])
+        running: dict[asyncio.Task[NodeFailure | None], int] = {}
+        failed: tuple[int, NodeFailure] | None = None  # the first in the order of the items, not of the clock
         try:
-            for task in tasks:
-                failure = await task
-                if failure is not None:
-                    raise failure
+            while True:
+                while failed is None and len(running) < most and (index := next(left, None)) is not None:
+                    task = self.host.loop.create_task(one(index, items[index]), context=Context())
+                    self.add_task(task)
+                    running[task] = index
+                if not running or (failed is not None and min(running.values()) > failed[0]):
+                    break
+                done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    index = running.pop(task)
+                    self.tasks.discard(task)
+                    failure = task.result()
+                    if failure is not None and (failed is None or index < failed[0]):
+                        failed = index, failure
+            if failed is not None:
+                raise failed[1]
         finally:
-            left = [task for task in tasks if not task.done()]
-            for task in left:
+            for task in running:
                 task.cancel()
-            if left:
-                await asyncio.wait(left, timeout=self.host.config.cancel_grace)
+            if running:
+                await asyncio.wait(running, timeout=self.host.config.cancel_grace)
             if self.tasks:
-                self.tasks.difference_update(tasks)
+                self.tasks.difference_update(running)
         return [result for result in results if result is not MISSING]

@@ -151,9 +151,11 @@ class Plan:
         functions: Mapping[str, Callable[..., Any]] | None = None,
         max_output: int = 1024 * 1024,
         inline_call: Callable[[PlanNode], Step] | None = None,
+        once: bool = False,
     ) -> None:
-        """`inline_call` makes the step of a host's inline agent, which needs a Call. Raises Interrupted for an agent
-        that does not exist.
+        """`inline_call` makes the step of a host's inline agent, which needs a Call. With `once`, agents that may not
+        run again are performed, so that their beginning and their end are kept. Raises Interrupted for an agent that
+        does not exist.
         """
         self.workflow = workflow
         self.functions = functions or {}
@@ -194,7 +196,8 @@ class Plan:
         """Some edge leads back (or is drawn against the order of the rows): nodes may run more than once."""
         for plan in self.nodes:
             plan.ok, plan.ko = self._single(plan.success), self._single(plan.failure)
-            if plan.step is None and _inline(plan) and inline_call is not None:
+            free = plan.may_run_again or not once
+            if plan.step is None and free and _inline(plan) and inline_call is not None:
                 plan.step = inline_call(plan)
         self.inline = all(plan.step is not None for plan in self.nodes)
         """No node of it is ever awaited."""

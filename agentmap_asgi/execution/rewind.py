@@ -55,7 +55,7 @@ def rewound(plan: Plan, entries: list[Entry], start: str, patch: dict[str, Any],
         runs += kind in (RAN, FINISHED)
     dropped = {f"{node}#{visit}" for node, visit in drop}
     if patch:
-        last = kept[-1][0] + 2
+        last = kept[-1][0] + 2 if kept else 2
         for number, (node, visit) in enumerate(sorted(drop)):
             kept.append((last + number, [PATCHED, node, visit, now, now, patch]))
     result = _renumbered(kept)

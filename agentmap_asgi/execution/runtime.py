@@ -7,14 +7,13 @@ import json
 import logging
 import sys
 import threading
-from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import Context
 from dataclasses import replace
 from functools import partial
 from itertools import chain, repeat
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from anyio import to_thread
 
@@ -31,7 +30,7 @@ from ..errors import (
     SubworkflowFailed,
 )
 from ..scopes import AppScope
-from ..stores.store import Entry, Filter, Row, Runner, Store
+from ..stores.store import Command, Entry, Filter, Row, Runner, Store
 from ..workflows.model import Workflow
 from ..workflows.pinned import unpinned
 from .document import stored_document
@@ -46,6 +45,8 @@ from .threads import Threads
 from .waits import EXPIRED, Answer, waits_of
 
 logger = logging.getLogger("agentmap_asgi.execution")
+
+T = TypeVar("T")
 
 PATIENCE: Final = 500
 """Looks, ten milliseconds apart, whether a sub-workflow is back."""
@@ -102,7 +103,11 @@ class Runtime:
         self._damaged: set[str] = set()
         """Executions that the log has named as damaged."""
         self._handing_back: set[asyncio.Task[None]] = set()
-        self._queue: deque[Run] = deque()
+        self._queue: dict[Run, Callable[[], None]] = {}
+        """What waits for a slot, and how it goes on then; in order."""
+        self._jobs: set[asyncio.Task[Any]] = set()
+        self._commands: set[int] = set()
+        """Requests of other processes that are being done."""
         self._watchdog = Watchdog(self.loop, config.blocking_threshold)
 
     @property
@@ -141,7 +146,7 @@ class Runtime:
             self.expects()
 
     def expects(self) -> None:
-        if self._patrol is None and not self.stopping:
+        if self._patrol is None and not self.stopping and self.config.patrol_seconds:
             self._patrol = self.loop.create_task(self._watch_over(), context=Context())
 
     async def _watch_over(self) -> None:
@@ -176,21 +181,49 @@ class Runtime:
             return
         for command in await self.store.asked(self.runner):
             run = self.live.get(command.execution)
-            if run is None or run.finished:
-                continue  # it is about to be kept; who asks finds it ended
-            said = "done"
-            try:
-                payload = json.loads(command.payload)
-                if command.kind == "cancel":
-                    run.cancel()
-                    await run.wait()
-                elif command.kind == "answer":
-                    await self.take_answer(run, payload["path"], Answer(**payload["answer"]))
-                else:
-                    said = "unknown"
-            except (RequestRefused, KeyError, TypeError, ValueError):
-                said = "late"
+            if run is None or run.finished or command.number in self._commands:
+                continue  # it is about to be kept, and who asks finds it ended; or it is being done
+            self._commands.add(command.number)
+            self.job(self._obey(command, run))
+
+    async def _obey(self, command: Command, run: Run) -> None:
+        said = "done"
+        try:
+            payload = json.loads(command.payload)
+            if command.kind == "cancel":
+                run.cancel()
+                await run.wait()
+            elif command.kind == "answer":
+                await self.take_answer(run, payload["path"], Answer(**payload["answer"]))
+            else:
+                said = "unknown"
+        except (RequestRefused, KeyError, TypeError, ValueError):
+            said = "late"
+        try:
             await self.store.answer(command.number, said)
+        except StoreUnavailable:
+            logger.warning("%s: an answer for another process is lost", run.id)
+        finally:
+            self._commands.discard(command.number)
+
+    def job(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Do something in a task of its own, which whoever waits for it does not stop in the middle."""
+        task = self.loop.create_task(work, context=Context())
+        self._jobs.add(task)
+        task.add_done_callback(self._jobs.discard)
+        return task
+
+    def give_up(self, run: Run) -> None:
+        self.job(self._given_up(run))
+
+    async def _given_up(self, run: Run) -> None:
+        row = await self.store.find(run.id)
+        if row is not None and row.fence == run.fence and row.status in ("queued", "running"):
+            changes, last = given_up(row, "What has happened in it cannot be written", self.context.clock.time_ns())
+            try:
+                await self.store.append(Given(row, changes, [last]))
+            except ValueError:  # there is an entry of this number
+                await self.store.append(Given(row, {**changes, "sequence": row.sequence}))
 
     async def _expire(self) -> None:
         """Let the executions go on whose waits have been open for too long."""
@@ -202,6 +235,8 @@ class Runtime:
                         run.answer(path, Answer(EXPIRED))
         if not self.store.durable or len(self.running) < self.config.max_running:
             for row in await self.store.due(now):
+                if self.stopping or len(self.running) >= self.config.max_running:
+                    return
                 with self._damage_of(row):
                     found = await self.store.find(row.id)
                     for path in expired(waits_of(found.id, found.waits), now)[:1] if found is not None else ():
@@ -232,7 +267,8 @@ class Runtime:
 
     async def _take_on(self, row: Row) -> None:
         assert self.runner is not None  # noqa: S101
-        claimed = await self.store.claim(row, self.runner, attempt=row.attempt + 1)
+        # One that was left in an orderly stop has nobody who died under it.
+        claimed = await self.store.claim(row, self.runner, attempt=row.attempt + (row.runner is not None))
         if claimed is None:
             return
         logger.warning("%s: its process has ended; it goes on here (attempt %d)", row.id, claimed.attempt)
@@ -241,7 +277,7 @@ class Runtime:
             return
         if claimed.attempt > self.config.max_recoveries + 1:
             why = f"Its process has ended {claimed.attempt - 1} times; the execution may be what ends it"
-            self.begin(run, lambda: run.interrupt_now(why))
+            self.begin(run, lambda: run.interrupt_now(why), ends=True)
             return
         ready = run.extra.ready
         self.begin(run, lambda: run.go_on(ready, recovered=True))
@@ -281,7 +317,7 @@ class Runtime:
                 context=dict(head["context"]),
                 plan_for=await self.kept_plans(head),
                 on_end=self.on_end,
-                facts=Facts(row.owner, tuple(row.tags), row.retry_of, row.key, row.key_body),
+                facts=Facts(row.owner, tuple(row.tags), row.retry_of, row.key, row.key_body, head.get("origin")),
             )
             run.fence, run.attempt = row.fence, row.attempt
             run.created_ns = row.created - run.wall_offset
@@ -302,7 +338,7 @@ class Runtime:
         except StoreUnavailable:
             self._hand_back(row, back)
             raise
-        except (RequestRefused, NodeFailure, StoreDamaged, KeyError, ValueError, TypeError) as exc:
+        except (RequestRefused, NodeFailure, StoreDamaged, KeyError, ValueError, TypeError, RecursionError) as exc:
             message = exc.message if isinstance(exc, AgentMapError) else "What is stored of it is damaged"
             logger.error("%s: the execution cannot go on: %s", row.id, message)
             changes, last = given_up(row, message, self.context.clock.time_ns())
@@ -333,14 +369,20 @@ class Runtime:
             else:
                 return
 
-    def begin(self, run: Run, go: Callable[[], None]) -> None:
-        """Give a restored run a slot, whether there is one or not, and let it go on."""
+    def begin(self, run: Run, go: Callable[[], None], *, ends: bool = False) -> None:
+        """Let a restored run go on, when there is a slot. `go` that only `ends` it needs none."""
         self.live[run.id] = run
-        self.running.add(run)
-        run.extend_deadline()
-        if not run.records:  # it was accepted, and no more
-            run.start()
+        if ends:
+            self.running.add(run)
+            go()
         else:
+            self._when_free(run, go if run.records else run.start)
+
+    def _when_free(self, run: Run, go: Callable[[], None]) -> None:
+        if len(self.running) >= self.config.max_running or self._queue:
+            self._queue[run] = go
+        else:
+            self.running.add(run)
             go()
 
     async def plan_of(self, definition: str, graph_id: str) -> Plan:
@@ -414,18 +456,20 @@ class Runtime:
 
         When it returns, the answer is kept. A caller who does not wait for that stops nothing in the middle.
         """
-        return await asyncio.shield(self.loop.create_task(self._resumed(row, path, answer), context=Context()))
+        if self.stopping:
+            raise ShuttingDown()
+        return await asyncio.shield(self.job(self._resumed(row, path, answer)))
 
     async def end_suspended(self, row: Row) -> Run | None:
         """Cancel a suspended execution. None when somebody else was first."""
-        return await asyncio.shield(self.loop.create_task(self._ended_suspended(row), context=Context()))
+        return await asyncio.shield(self.job(self._ended_suspended(row)))
 
     async def _ended_suspended(self, row: Row) -> Run | None:
         assert self.runner is not None  # noqa: S101
         claimed = await self.store.claim(row, self.runner)
         run = None if claimed is None else await self.restored(claimed, back="suspended")
         if run is not None:
-            self.begin(run, run.cancel)
+            self.begin(run, run.cancel, ends=True)
         return run
 
     async def _resumed(self, row: Row, path: str, answer: Answer) -> Run | None:
@@ -446,6 +490,9 @@ class Runtime:
         except (StoreUnavailable, StoreDamaged):
             self._hand_back(claimed, "suspended")
             raise
+        except (ValueError, KeyError, TypeError, IndexError, RecursionError) as exc:
+            self._hand_back(claimed, "suspended")
+            raise StoreDamaged(row.id, "its entries are not what they should be") from exc
         run = await self.restored(claimed)
         if run is not None:
             ready = run.extra.ready
@@ -492,12 +539,8 @@ class Runtime:
     def submit(self, run: Run) -> None:
         """Start a run, or queue it until a slot is free."""
         self.live[run.id] = run
-        if len(self.running) >= self.config.max_running or self._queue:
-            run.queued = True
-            self._queue.append(run)
-        else:
-            self.running.add(run)
-            run.start()
+        run.queued = len(self.running) >= self.config.max_running or bool(self._queue)
+        self._when_free(run, run.start)
 
     def ended(self, run: Run) -> None:
         if run.parent_id is not None:
@@ -506,8 +549,8 @@ class Runtime:
             self.running.discard(run)
             if self._queue:
                 self.loop.call_soon(self._start_next)
-        elif run in self._queue:
-            self._queue.remove(run)
+        else:
+            self._queue.pop(run, None)
         if run.ended_ns and not run.lost:
             self._on_ended(run)
 
@@ -517,9 +560,11 @@ class Runtime:
 
     def _start_next(self) -> None:
         while self._queue and len(self.running) < self.config.max_running and not self.stopping:
-            run = self._queue.popleft()
+            run = next(iter(self._queue))
+            go = self._queue.pop(run)
             self.running.add(run)
-            run.start()
+            run.extend_deadline()
+            go()
 
     def leaked(self, task: asyncio.Task[Any], run: Run) -> None:
         if not task.done():
@@ -547,26 +592,33 @@ class Runtime:
         What runs longer is left to whoever opens the store next; without a durable store it is cancelled.
         """
         self.stopping = True
-        queued, self._queue = list(self._queue), deque()
+        queued, self._queue = list(self._queue), {}
+        if self._patrol is not None:
+            self._patrol.cancel()
+            await asyncio.wait({self._patrol})
+        if self._jobs:
+            await asyncio.wait(self._jobs, timeout=self.config.cancel_grace)
         for run in queued:
             if self.store.durable:
                 run.leave()
             else:
                 run.cancel()
-        going = [self.loop.create_task(run.wait(), context=Context()) for run in self.running]
+        # Also those that have ended and are not kept yet.
+        going = [self.loop.create_task(run.wait(), context=Context()) for run in self.live.values()]
         if going:
             await asyncio.wait(going, timeout=self.config.shutdown_grace)
-        for run in list(self.running):
+        staying = [run for run in self.live.values() if run.ledger is not None and not run.settled]
+        for run in list(self.live.values()):
             if run.ledger is None:
                 run.cancel()
-            else:
-                await asyncio.wait([run.ledger.ask()], timeout=self.config.cancel_grace)
+        if staying:
+            asks = [run.ledger.ask() for run in staying if run.ledger is not None]
+            await asyncio.wait(asks, timeout=self.config.cancel_grace)
+            for run in staying:
                 run.leave()
         if going:
             await asyncio.wait(going, timeout=self.config.cancel_grace * 2)
-        if self._patrol is not None:
-            self._patrol.cancel()
-            await asyncio.wait({self._patrol})
+        await self._let_go([*queued, *staying] if self.store.durable else [])
         self._watchdog.stop()
         for task in self._handing_back:
             task.cancel()  # whoever opens the store next sees that its owner is gone
@@ -577,13 +629,22 @@ class Runtime:
             await to_thread.run_sync(self.runner.close)
             self.runner = None
 
+    async def _let_go(self, left: list[Run]) -> None:
+        """Say in the store that nobody has these executions, so that the next one goes on with them at once."""
+        gone = [asyncio.ensure_future(self.store.append(Given(run, {"runner": None}))) for run in left]
+        if gone:
+            await asyncio.wait(gone, timeout=self.config.cancel_grace)
+            for one in gone:
+                if one.done() and not one.cancelled():
+                    one.exception()  # who opens the store next sees that the owner is gone
+
 
 class Given:
     """A write that is not a live run's."""
 
     __slots__ = ("_changes", "_entries", "fence", "id")
 
-    def __init__(self, row: Row, changes: Mapping[str, Any], entries: Iterable[Entry] = ()) -> None:
+    def __init__(self, row: Row | Run, changes: Mapping[str, Any], entries: Iterable[Entry] = ()) -> None:
         self.id = row.id
         self.fence = row.fence
         self._changes = changes

@@ -427,6 +427,7 @@ class AgentMapService(Executions):
                 functions=self.context.functions,
                 max_output=self.config.max_output_bytes,
                 inline_call=inline_call,
+                once=self.store.durable,
             )
             if self.catalogue.serves(workflow):
                 self._plans[workflow] = plan

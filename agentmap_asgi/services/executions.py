@@ -38,7 +38,7 @@ from ..execution.rewind import rewound
 from ..execution.runtime import Runtime
 from ..execution.values import copied
 from ..execution.waits import ACTIONS, Answer, checked, waits_of
-from ..stores.store import FINISHED, Filter, Row, Store
+from ..stores.store import FINISHED, Entry, Filter, Row, Store
 from ..workflows import drawing
 from ..workflows.model import Workflow
 from .audit import owner
@@ -174,23 +174,31 @@ class Executions:
         if self.store.durable and (workflow.graph_id, workflow.version) not in self._durations:
             await self._remember(workflow)
         run = self._new_run(runtime, workflow, ours or execution_id(now), values, run_context, facts)
+        accepted = self._accepted(runtime, run, options)
+        # What the store has been told is begun, also when the caller goes away meanwhile.
+        there = await (asyncio.shield(runtime.job(accepted)) if self.store.durable else accepted)
+        if there is not None:
+            if facts.key is not None and there.key == facts.key:
+                return None, await self._known(there, facts, options)
+            raise ExecutionConflict(f"There is an execution {run.id!r} already")
+        if options is not None and options.accepted is not None and not options.accepted.done():
+            options.accepted.set_result(self._shown(run))
+        return run, {}
+
+    async def _accepted(self, runtime: Runtime, run: Run, options: CallOptions | None) -> Row | None:
+        """Keep a new execution and begin it; or the row that has its id or its key."""
         if len(runtime.running) < self.config.max_running and not runtime.queued:
             run.status = "running"  # as the store is told
         try:
             there = await self.store.create(run)
         finally:
             run.status = "queued"
-        if there is not None:
-            if facts.key is not None and there.key == facts.key:
-                return None, await self._known(there, facts, options)
-            raise ExecutionConflict(f"There is an execution {run.id!r} already")
-        if self.instruments.audit is not None:
-            door, client = ("python", None) if options is None else (options.door, options.client)
-            self.instruments.started(run, values, door, client)
-        runtime.submit(run)
-        if options is not None and options.accepted is not None and not options.accepted.done():
-            options.accepted.set_result(self._shown(run))
-        return run, {}
+        if there is None:
+            if self.instruments.audit is not None:
+                door, client = ("python", None) if options is None else (options.door, options.client)
+                self.instruments.started(run, run.initial, door, client)
+            runtime.submit(run)
+        return there
 
     async def _known(self, row: Row, facts: Facts, options: CallOptions | None) -> dict[str, Any]:
         """The execution that an idempotency key led to before."""
@@ -582,7 +590,7 @@ class Executions:
         again = rewound(plan, entries, start, patch, self.context.clock.time_ns())
         if dry_run:
             return {"dry_run": True, "nodes": again.nodes, "keeps": again.keeps, "definition": plan.workflow.version}
-        state = head["state"] | patch if start == "start" else head["state"]
+        state = head["state"] if again.entries else head["state"] | patch
         run_context = {**head["context"], **(context or {})}
         made = self._new_run(
             runtime,
@@ -590,32 +598,29 @@ class Executions:
             execution_id_of(self.context),
             state,
             run_context,
-            Facts(row.owner, tuple(row.tags), row.id),
+            Facts(row.owner, tuple(row.tags), row.id, origin=head.get("origin") or row.id),
         )
         if definition == "pinned" and plan.references:
             made.plan_for = await runtime.kept_plans(head)
             made.own().parts = parts_of(plan, made.plan_for)
-        return await self._retried(runtime, made, again.entries)
+        return await asyncio.shield(runtime.job(self._retried(runtime, made, again.entries)))
 
-    async def _retried(self, runtime: Runtime, made: Run, entries: list[Any]) -> dict[str, Any]:
+    async def _retried(self, runtime: Runtime, made: Run, entries: list[Entry]) -> dict[str, Any]:
         """Keep a new execution with the entries of an old one, and let it go on."""
-        from ..execution.runtime import Given
-
-        made.status = "running"
-        await self.store.create(made)
-        row = await self._row(made.id)
         if entries:
-            last = max((entry for entry in entries if not entry.path), key=lambda entry: entry.sequence)
-            sequence = last.sequence + (json.loads(last.text)[0] == RAN)
-            await self.store.append(Given(row, {"sequence": sequence}, entries))
-            row = replace(row, sequence=sequence)
+            made.status = "running"
+            begun = Again(made, entries)
+            await self.store.create(begun)
+            if not self.store.durable:
+                await self.store.append(begun)
+            row = await self._row(made.id)
             restored = await runtime.restored(row)
             if restored is None:
                 return await self._stored(made.id)
             runtime.begin(restored, partial(restored.go_on, restored.extra.ready))
         else:
             restored = made
-            made.status = "queued"
+            await self.store.create(made)
             runtime.submit(made)
         if self.instruments.audit is not None:
             self.instruments.started(restored, restored.initial, "python", None)
@@ -636,6 +641,33 @@ class Executions:
         row = await self._row(execution_id)
         if self._live(execution_id) is not None or not await self.store.delete(execution_id):
             raise ExecutionConflict(f"The execution is {row.status}; cancel it before it is deleted")
+
+
+class Again:
+    """A retry on its way into a store: a Start with entries, and where these need a write of their own, that Batch."""
+
+    key = None
+
+    def __init__(self, run: Run, entries: list[Entry]) -> None:
+        self.id = run.id
+        self.fence = 0
+        self.status = "running"
+        self._run = run
+        self._entries = entries
+        last = max((entry for entry in entries if not entry.path), key=lambda entry: entry.sequence)
+        self._sequence = last.sequence + (json.loads(last.text)[0] == RAN)
+
+    def row(self) -> Row:
+        return replace(self._run.row(), sequence=self._sequence)
+
+    def pins(self) -> Mapping[str, str]:
+        return self._run.pins()
+
+    def changes(self) -> Mapping[str, Any]:
+        return {"status": "running", "sequence": self._sequence}
+
+    def entries(self) -> list[Entry]:
+        return self._entries
 
 
 SHORT: Final = (

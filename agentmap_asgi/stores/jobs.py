@@ -90,7 +90,7 @@ class Do(Job[T]):
 
 
 class Create(Job[Row | None]):
-    __slots__ = ("_row", "_start")
+    __slots__ = ("_entries", "_row", "_start")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, start: Start) -> None:
         super().__init__(loop, start.id)
@@ -98,10 +98,13 @@ class Create(Job[Row | None]):
 
     def prepare(self, columns: Columns) -> None:
         self._row = columns.values(self._start.row())
+        entries = getattr(self._start, "entries", tuple)  # a retry has some from the beginning
+        self._entries = columns.entries(self._start.id, entries())
 
     def do(self, desk: Desk) -> Row | None:
         if not desk.connection.execute(schema.INSERT, self._row).rowcount:
             return desk.taken(self._start.id, self._start.key)
+        desk.waiting += self._entries
         pins = self._start.pins()
         if pins:
             desk.pin(pins)

@@ -554,7 +554,7 @@ async def test_a_queue_of_executions(tmp_path: Path) -> None:
         assert (made.readiness()["running"], made.readiness()["queued"]) == (2, 3)
         with pytest.raises(Overloaded):
             await made.execute_workflow("Flow", {"n": 99})
-        queued = made._runtime()._queue[1]
+        queued = list(made._runtime()._queue)[1]
         status = await made.get_execution_status(queued.id)
         assert (status["status"], status["started_at"], status["success"]) == ("queued", None, None)
         assert (await made.cancel_execution(queued.id))["status"] == "cancelled"
