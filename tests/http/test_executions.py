@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from going import FACES, STORES, serving, user
 
+from agentmap_asgi import AgentMapService
+
 pytestmark = pytest.mark.anyio
 
 faces = pytest.mark.parametrize("face", FACES)
@@ -418,6 +420,53 @@ async def test_authorize_widens_and_refuses(face: str, tmp_path: Path) -> None:
         assert again.json()["owner"] == "ada", "what an operator runs again stays its owner's"
         await served.http.post(f"/executions/{again.json()['execution_id']}/cancel", headers=operator)
         assert (await served.http.delete(path, headers=operator)).status_code == 204
+
+
+@faces
+async def test_resuming_to_cancel_is_a_cancel_to_authorize(face: str, tmp_path: Path) -> None:
+    """Who may answer and not cancel does not get to cancel by way of `resume`; who may cancel does."""
+
+    async def authorize(principal: Any, operation: str, graph: Any, execution: Any) -> bool:
+        return operation != ("cancel" if "clerk" in principal.roles else "resume")
+
+    async with serving(tmp_path, face, authenticate=user, authorize=authorize) as served:
+        clerk, boss = {"x-user": "ada:clerk"}, {"x-user": "ada:boss"}
+        made = (await served.http.post("/execute", json={"graph_name": "Ask"}, headers=clerk)).json()
+        path = f"/executions/{made['execution_id']}/resume"
+        refused = await served.http.post(path, json={"action": "cancel"}, headers=clerk)
+        assert (refused.status_code, refused.json()["code"]) == (403, "forbidden")
+        assert (await served.service.get_execution_status(made["execution_id"]))["status"] == "suspended"
+        ended = await served.http.post(path, json={"action": "cancel"}, headers=boss)
+        assert (ended.status_code, ended.json()["status"]) == (200, "cancelled")
+
+
+@faces
+async def test_an_answer_goes_to_the_wait_that_was_checked(face: str, tmp_path: Path) -> None:
+    """The service is told the path of a wait that the caller may answer; without one it is not asked at all."""
+    asked: list[str | None] = []
+
+    class Watched(AgentMapService):
+        async def resume_execution(
+            self,
+            execution_id: str,
+            action: str = "answer",
+            data: Any = None,
+            *,
+            node: str | None = None,
+            by: str | None = None,
+        ) -> dict[str, Any]:
+            asked.append(node)
+            return await super().resume_execution(execution_id, action, data, node=node, by=by)
+
+    async with serving(tmp_path, face, kind=Watched) as served:
+        going = await served.start("Slow")
+        early = await served.http.post(f"/executions/{going['execution_id']}/resume", json={"action": "approve"})
+        assert (early.status_code, early.json()["detail"]) == (409, "Nothing waits for an answer")
+        assert asked == []
+        made = (await served.http.post("/execute", json={"graph_name": "Ask"})).json()
+        path = f"/executions/{made['execution_id']}/resume"
+        assert (await served.http.post(path, json={"action": "approve"})).status_code == 200
+        assert asked == ["Ask#1"]
 
 
 async def test_a_status_is_waited_for(tmp_path: Path) -> None:
