@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from going import FACES, STORES, serving, user
+from anyio import to_thread
+from faces import client as client_of
+from going import CSV, FACES, PREFIX, STORES, ask, serving, user
 
-from agentmap_asgi import AgentMapService
+from agentmap_asgi import AgentMapConfig, AgentMapContext, AgentMapService
 
 pytestmark = pytest.mark.anyio
 
@@ -479,3 +482,36 @@ async def test_a_status_is_waited_for(tmp_path: Path) -> None:
         assert answer.json()["status"] == "completed"
         for wrong in ("x", "-1", "1e3", ".5", "1."):
             assert (await served.http.get(f"/executions/{made['execution_id']}?wait={wrong}")).status_code == 422
+
+
+@faces
+async def test_a_store_that_cannot_be_used_is_unavailable(
+    face: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """503 for whatever needs it, and not ready; the reason, which names a path, is in the log, once."""
+    (tmp_path / "executions.db").write_text("These are notes.")
+    (tmp_path / "flows").mkdir()
+    (tmp_path / "flows" / "flows.csv").write_text(CSV, encoding="utf-8")
+    config = AgentMapConfig(storage_url=f"sqlite:///{tmp_path / 'executions.db'}")
+    context = AgentMapContext(agents={"gate": ask, "ask": ask, "once": ask})
+    service = await to_thread.run_sync(partial(AgentMapService, config, context=context, source=tmp_path / "flows"))
+    app = await to_thread.run_sync(FACES[face], service)
+    async with client_of(app, prefix=PREFIX) as http:
+        said = "The store of this service cannot be used; the log has the reason"
+        ready = await http.get("/ready")
+        assert (ready.status_code, ready.json()["ready"], ready.json()["reason"]) == (503, False, said)
+        for answer in (
+            await http.post("/execute", json={"graph_name": "Hello"}),
+            await http.post("/execute/Hello", json={"inputs": {}}),
+            await http.get("/executions"),
+            await http.get("/executions/some"),
+        ):
+            found = answer.json()
+            assert (answer.status_code, found["code"], found["detail"]) == (503, "store_unusable", said)
+            assert answer.headers["retry-after"] == "1"
+        assert (await http.get("/health")).status_code == 200
+        assert (await http.get("/list")).status_code == 200
+    told = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert len(told) == 1
+    assert str(tmp_path / "executions.db") in told[0].getMessage()
+    await service.aclose()
