@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from . import __version__
@@ -274,6 +275,7 @@ def _serve(arguments: argparse.Namespace) -> int:
             file=sys.stderr,
         )
         return 2
+    asyncio.run(_opened(service))
     import uvicorn
 
     from .app import AgentMapApp
@@ -291,11 +293,13 @@ def _serve(arguments: argparse.Namespace) -> int:
         print(f"Cannot listen on {arguments.host} port {arguments.port}: {why}", file=sys.stderr)
         return 2
     port = listening.getsockname()[1]
-    host = f"[{arguments.host}]" if family is socket.AF_INET6 else arguments.host
+    anywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # where this machine reaches what listens everywhere
+    host = anywhere.get(arguments.host, arguments.host)
+    host = f"[{host}]" if family is socket.AF_INET6 else host
     root = "/" + arguments.root_path.strip("/") if arguments.root_path.strip("/") else ""
     for line in _warnings(arguments, service):
         print(line, file=sys.stderr, flush=True)
-    print(_welcome(app.service, f"http://{host}:{port}"), flush=True)
+    print(_welcome(app.service, f"http://{host}:{port}{root}"), flush=True)
     settings: dict[str, Any] = {
         "root_path": root,
         "log_level": "info" if arguments.access_log else "warning",
@@ -316,6 +320,19 @@ def _serve(arguments: argparse.Namespace) -> int:
         **settings,
     )
     return 0
+
+
+async def _opened(service: AgentMapService) -> None:
+    """See, before anything is served, that the store can be used by this source. Raises StoreUnusable."""
+    store = service.store
+    if not store.durable:
+        return
+    with _quiet():
+        try:
+            await store.open()
+            store.runner().close()
+        finally:
+            await store.aclose()
 
 
 def _worker() -> AgentMapApp:
@@ -365,7 +382,14 @@ def _welcome(service: AgentMapService, base: str) -> str:
     healthy = [workflow for workflow in workflows if not workflow.broken]
     broken = len(workflows) - len(healthy)
     more = f", {broken} of them with errors (see {base}/list)" if broken else ""
-    lines = [f"{len(workflows)} workflow{'s' * (len(workflows) != 1)} on {base}{more}", "", "Try:"]
+    url = service.config.storage_url
+    where = Path(url.removeprefix("sqlite:///")).absolute() if service.store.durable else "memory"
+    lines = [
+        f"{len(workflows)} workflow{'s' * (len(workflows) != 1)} on {base}{more}",
+        f"Executions are kept in {where}",
+        "",
+        "Try:",
+    ]
     key = " -H 'X-API-Key: KEY'" if service.config.api_keys else ""
     lines.append(f"  curl {base}/list{key}")
     names = [workflow.name for workflow in workflows]

@@ -301,6 +301,53 @@ def test_a_real_server_answers(server: Server) -> None:
     assert "Traceback" not in server.stop()
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_store_that_cannot_be_used_is_one_line(workers: str, source: Path) -> None:
+    """Before anything is served: the reason on standard error, and the status 2."""
+    (source.parent / "notes.db").write_text("These are notes.")
+    command = [*COMMAND, "serve", str(source), "--port", "0", "--workers", workers]
+    env = {**os.environ, "AGENTMAP_STORAGE_URL": f"sqlite:///{source.parent / 'notes.db'}"}
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, env=env, timeout=60)
+    assert (ended.returncode, ended.stdout, ended.stderr.count("\n")) == (2, "", 1)
+    assert str(source.parent / "notes.db") in ended.stderr
+
+
+def test_a_namespace_of_other_workflows_is_one_line(source: Path) -> None:
+    """A store is not served with other workflows under the same namespace at the same time."""
+    env = {"AGENTMAP_STORAGE_URL": f"sqlite:///{source.parent / 'own.db'}", "AGENTMAP_NAMESPACE": "shared"}
+    (source.parent / "other.csv").write_text(CSV)
+    server = Server(source, env=env)
+    try:
+        httpx.post(f"{server.base}/execute/Hello", json={"inputs": {"name": "Ada"}})
+        command = [*COMMAND, "serve", str(source.parent / "other.csv"), "--port", "0"]
+        ended = subprocess.run(
+            command, capture_output=True, text=True, check=False, env={**os.environ, **env}, timeout=60
+        )
+    finally:
+        server.stop()
+    assert (ended.returncode, ended.stdout, ended.stderr.count("\n")) == (2, "", 1)
+    assert "'shared'" in ended.stderr
+
+
+def test_a_server_says_where_executions_are_kept(source: Path) -> None:
+    """The whole path of the file, or that they are in memory."""
+    server = Server(source, env={"AGENTMAP_STORAGE_URL": f"sqlite:///{source.parent / 'own.db'}"})
+    server.stop()
+    assert f"Executions are kept in {source.parent / 'own.db'}\n" in server.welcome
+    server = Server(source, env={"AGENTMAP_STORAGE_URL": "memory://"})
+    server.stop()
+    assert "Executions are kept in memory\n" in server.welcome
+
+
+def test_the_lines_to_try_have_the_address_and_the_prefix(source: Path) -> None:
+    """A server that listens everywhere is tried on this machine, under its prefix."""
+    keys = {"AGENTMAP_API_KEYS": new_key("ci", ["run"])[1].line}
+    server = Server(source, "--host", "0.0.0.0", "--root-path", "flows", env=keys)
+    server.stop()
+    assert "0.0.0.0" not in server.welcome
+    assert re.search(r"curl http://127\.0\.0\.1:\d+/flows/list ", server.welcome)
+
+
 def test_a_prefix_is_served_stripped_or_not(source: Path) -> None:
     """`--root-path` is what a proxy adds; links carry it."""
     server = Server(source, "--root-path", "/flows/")
