@@ -18,6 +18,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
@@ -149,8 +150,8 @@ def _graph(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("graph", metavar="GRAPH", help="the workflow's name, or file::Name")
 
 
-def _service(arguments: argparse.Namespace) -> AgentMapService:
-    """Arguments win over variables, and these over the file."""
+def _service(arguments: argparse.Namespace, **settings: Any) -> AgentMapService:
+    """Arguments win over variables, and these over the file; `settings` win over all."""
     from .config import AgentMapConfig
     from .services.agentmap import AgentMapService
 
@@ -158,7 +159,7 @@ def _service(arguments: argparse.Namespace) -> AgentMapService:
     if arguments.source is None and config.csv_path is None:
         raise ConfigError("Say where the workflows are: name a file or folder, or set csv_path (AGENTMAP_CSV_PATH)")
     with _quiet():
-        return AgentMapService(config, source=arguments.source)
+        return AgentMapService(replace(config, **settings), source=arguments.source)
 
 
 @contextmanager
@@ -193,7 +194,7 @@ def _run(arguments: argparse.Namespace) -> int:
     state = _state(arguments)
     if state is None:
         return 2
-    service = _service(arguments)
+    service = _service(arguments, patrol_seconds=0.0)  # it runs this, and nothing that others have left
 
     async def run() -> dict[str, Any]:
         try:
@@ -205,7 +206,8 @@ def _run(arguments: argparse.Namespace) -> int:
     print(json.dumps(document, ensure_ascii=False, indent=2))
     if document["status"] == "suspended":
         nodes = ", ".join(wait["node"] for wait in document["waiting"])
-        how = "give what it asks for with --input, or serve the workflow"
+        missing = all(wait["type"] == "input" for wait in document["waiting"])
+        how = f"{'give what it asks for with --input, or ' * missing}serve the workflow and answer it there"
         print(f"The run waits for an answer at {nodes}; {how}", file=sys.stderr)
     return 0 if document["success"] else 1
 

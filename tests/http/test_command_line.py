@@ -18,6 +18,7 @@ import httpx
 import pytest
 
 import agentmap_asgi
+from agentmap_asgi import AgentMapService
 from agentmap_asgi.__main__ import main
 from agentmap_asgi.http.keys import new_key
 
@@ -58,11 +59,32 @@ def test_a_run_that_fails_has_a_status(source: Path, capsys: pytest.CaptureFixtu
     """1 when the run failed or waits for an answer, 2 when it could not begin."""
     status, out, err = run(capsys, "run", source, "Ask")
     assert (status, json.loads(out)["status"]) == (1, "suspended")
-    assert err == "The run waits for an answer at Need; give what it asks for with --input, or serve the workflow\n"
+    how = "give what it asks for with --input, or serve the workflow and answer it there"
+    assert err == f"The run waits for an answer at Need; {how}\n"
+    (source.parent / "sure.csv").write_text("GraphName,Node,AgentType,Output_Field\nSure,Check,human,sure\n")
+    status, _, err = run(capsys, "run", source.parent / "sure.csv", "Sure")
+    assert (status, err) == (1, "The run waits for an answer at Check; serve the workflow and answer it there\n")
     status, out, _ = run(capsys, "run", source, "Fail")
     assert (status, json.loads(out)["status"]) == (1, "failed")
     assert run(capsys, "run", source, "Helo") == (2, "", "There is no workflow 'Helo'; did you mean 'Hello'?\n")
     assert run(capsys, "run", source.parent / "nowhere", "Hello")[0] == 2
+
+
+def test_a_run_looks_after_its_own_execution_only(
+    source: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It never looks for what other processes have left, whatever the settings say."""
+    seen: list[float] = []
+    execute = AgentMapService.execute_workflow
+
+    async def watched(service: AgentMapService, *given: Any) -> dict[str, Any]:
+        seen.append(service.config.patrol_seconds)
+        return await execute(service, *given)
+
+    monkeypatch.setenv("AGENTMAP_PATROL_SECONDS", "5")
+    monkeypatch.setattr(AgentMapService, "execute_workflow", watched)
+    assert run(capsys, "run", source, "Hello", "-i", "name=Ada")[0] == 0
+    assert seen == [0.0]
 
 
 def test_a_broken_workflow_says_what_is_wrong_with_it(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
