@@ -194,6 +194,8 @@ async def resume(exchange: Exchange) -> Response:
     execution_id: str = document["execution_id"]
     path = wait_to_answer(exchange, sight, body.token or body.node)
     if path is None:
+        if sight.whole:
+            await exchange.calls.service._not_expired(execution_id, body.token or body.node)
         raise nothing_waits(exchange, sight)
     service = exchange.calls.service
     by = caller(exchange)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ from anyio import to_thread
 from faces import client as client_of
 from going import CSV, FACES, PREFIX, STORES, ask, serving, user
 
-from agentmap_asgi import AgentMapConfig, AgentMapContext, AgentMapService
+from agentmap_asgi import AgentMapConfig, AgentMapContext, AgentMapService, Call, Suspend, agent
+from agentmap_asgi.testing import FakeClock
 
 pytestmark = pytest.mark.anyio
 
@@ -470,6 +472,27 @@ async def test_an_answer_goes_to_the_wait_that_was_checked(face: str, tmp_path: 
         path = f"/executions/{made['execution_id']}/resume"
         assert (await served.http.post(path, json={"action": "approve"})).status_code == 200
         assert asked == ["Ask#1"]
+
+
+async def test_an_answer_that_comes_too_late_is_gone(tmp_path: Path) -> None:
+    """410, also when the execution has ended meanwhile."""
+    clock = FakeClock()
+
+    @agent
+    async def hurried(call: Call) -> Suspend:
+        return Suspend("Now?", type="approval", expires_in=1)
+
+    settings = {"patrol_seconds": 0.01}
+    async with serving(tmp_path, settings=settings, agents={"ask": hurried}, clock=clock) as served:
+        made = (await served.http.post("/execute", json={"graph_name": "Ask"})).json()
+        path = f"/executions/{made['execution_id']}"
+        clock.advance(1)
+        while (seen := await served.http.get(path)).json()["status"] not in ("failed", "completed"):
+            assert seen.status_code == 200
+            await asyncio.sleep(0.01)
+        for named in ({}, {"node": "Ask"}, {"token": "Ask#1"}):
+            late = await served.http.post(f"{path}/resume", json={"action": "approve", **named})
+            assert (late.status_code, late.json()["code"]) == (410, "gone")
 
 
 async def test_a_status_is_waited_for(tmp_path: Path) -> None:
