@@ -18,7 +18,9 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from . import __version__
@@ -148,8 +150,8 @@ def _graph(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("graph", metavar="GRAPH", help="the workflow's name, or file::Name")
 
 
-def _service(arguments: argparse.Namespace) -> AgentMapService:
-    """Arguments win over variables, and these over the file."""
+def _service(arguments: argparse.Namespace, **settings: Any) -> AgentMapService:
+    """Arguments win over variables, and these over the file; `settings` win over all."""
     from .config import AgentMapConfig
     from .services.agentmap import AgentMapService
 
@@ -157,7 +159,7 @@ def _service(arguments: argparse.Namespace) -> AgentMapService:
     if arguments.source is None and config.csv_path is None:
         raise ConfigError("Say where the workflows are: name a file or folder, or set csv_path (AGENTMAP_CSV_PATH)")
     with _quiet():
-        return AgentMapService(config, source=arguments.source)
+        return AgentMapService(replace(config, **settings), source=arguments.source)
 
 
 @contextmanager
@@ -192,7 +194,7 @@ def _run(arguments: argparse.Namespace) -> int:
     state = _state(arguments)
     if state is None:
         return 2
-    service = _service(arguments)
+    service = _service(arguments, patrol_seconds=0.0)  # it runs this, and nothing that others have left
 
     async def run() -> dict[str, Any]:
         try:
@@ -204,7 +206,8 @@ def _run(arguments: argparse.Namespace) -> int:
     print(json.dumps(document, ensure_ascii=False, indent=2))
     if document["status"] == "suspended":
         nodes = ", ".join(wait["node"] for wait in document["waiting"])
-        how = "give what it asks for with --input, or serve the workflow"
+        missing = all(wait["type"] == "input" for wait in document["waiting"])
+        how = f"{'give what it asks for with --input, or ' * missing}serve the workflow and answer it there"
         print(f"The run waits for an answer at {nodes}; {how}", file=sys.stderr)
     return 0 if document["success"] else 1
 
@@ -274,6 +277,7 @@ def _serve(arguments: argparse.Namespace) -> int:
             file=sys.stderr,
         )
         return 2
+    asyncio.run(_opened(service))
     import uvicorn
 
     from .app import AgentMapApp
@@ -291,11 +295,13 @@ def _serve(arguments: argparse.Namespace) -> int:
         print(f"Cannot listen on {arguments.host} port {arguments.port}: {why}", file=sys.stderr)
         return 2
     port = listening.getsockname()[1]
-    host = f"[{arguments.host}]" if family is socket.AF_INET6 else arguments.host
+    anywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # where this machine reaches what listens everywhere
+    host = anywhere.get(arguments.host, arguments.host)
+    host = f"[{host}]" if family is socket.AF_INET6 else host
     root = "/" + arguments.root_path.strip("/") if arguments.root_path.strip("/") else ""
     for line in _warnings(arguments, service):
         print(line, file=sys.stderr, flush=True)
-    print(_welcome(app.service, f"http://{host}:{port}"), flush=True)
+    print(_welcome(app.service, f"http://{host}:{port}{root}"), flush=True)
     settings: dict[str, Any] = {
         "root_path": root,
         "log_level": "info" if arguments.access_log else "warning",
@@ -316,6 +322,19 @@ def _serve(arguments: argparse.Namespace) -> int:
         **settings,
     )
     return 0
+
+
+async def _opened(service: AgentMapService) -> None:
+    """See, before anything is served, that the store can be used by this source. Raises StoreUnusable."""
+    store = service.store
+    if not store.durable:
+        return
+    with _quiet():
+        try:
+            await store.open()
+            store.runner().close()
+        finally:
+            await store.aclose()
 
 
 def _worker() -> AgentMapApp:
@@ -365,7 +384,14 @@ def _welcome(service: AgentMapService, base: str) -> str:
     healthy = [workflow for workflow in workflows if not workflow.broken]
     broken = len(workflows) - len(healthy)
     more = f", {broken} of them with errors (see {base}/list)" if broken else ""
-    lines = [f"{len(workflows)} workflow{'s' * (len(workflows) != 1)} on {base}{more}", "", "Try:"]
+    url = service.config.storage_url
+    where = Path(url.removeprefix("sqlite:///")).absolute() if service.store.durable else "memory"
+    lines = [
+        f"{len(workflows)} workflow{'s' * (len(workflows) != 1)} on {base}{more}",
+        f"Executions are kept in {where}",
+        "",
+        "Try:",
+    ]
     key = " -H 'X-API-Key: KEY'" if service.config.api_keys else ""
     lines.append(f"  curl {base}/list{key}")
     names = [workflow.name for workflow in workflows]

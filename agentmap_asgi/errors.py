@@ -70,6 +70,7 @@ class StoreUnusable(ConfigError):
     """The place that `storage_url` names holds no store that can be used here; the message says why."""
 
     code = "store_unusable"
+    status = 503
 
 
 class StoreDamaged(AgentMapError):

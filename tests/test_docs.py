@@ -57,6 +57,17 @@ def label(page: Path) -> str:
     return page.relative_to(ROOT).as_posix()
 
 
+def test_no_document_holds_what_a_merge_left() -> None:
+    """Every conflict of a merge has been settled before a document is published."""
+    left = [
+        f"{label(page)}:{number}"
+        for page in [*PAGES, *READMES, *sorted(ROOT.glob("*.md"))]
+        for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1)
+        if line.startswith(("<<<<<<<", ">>>>>>>"))
+    ]
+    assert left == []
+
+
 @pytest.mark.parametrize("page", PAGES, ids=label)
 def test_the_programs_of_a_page_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every ```python block, in order, in one namespace; errors name the page's own lines."""

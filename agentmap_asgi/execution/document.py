@@ -50,12 +50,13 @@ class Facts(Protocol):
     def retry_of(self) -> str | None: ...
 
 
-def document(run: Shown, *, shown: str | None = None) -> dict[str, Any]:
+def document(run: Shown, *, shown: str | None = None, shared: bool = False) -> dict[str, Any]:
     """The document of a run that lives here, as plain JSON values of its own.
 
     `success` is true when completed, false when failed, cancelled or interrupted, and None before the end. `result` is
     the final state; for other ends, and while suspended, the state so far. Times are RFC 3339, `execution_time` is in
-    seconds. `shown` is the status to show when the end is not kept yet.
+    seconds. `shown` is the status to show when the end is not kept yet. With `shared` the result is the run's own, for
+    those who only write it down.
     """
     status = shown or run.status
     offset = run.wall_offset
@@ -69,7 +70,7 @@ def document(run: Shown, *, shown: str | None = None) -> dict[str, Any]:
         "execution_id": run.id,
         "graph_name": run.plan.workflow.name,
         "graph_id": run.plan.workflow.graph_id,
-        "result": copied(run.result.values) if still else None,
+        "result": (run.result.values if shared else copied(run.result.values)) if still else None,
         "error": copied(run.error) if ended else None,
         "execution_time": (ended - run.started_ns) / 1e9 if ended else None,
         "nodes_executed": run.steps,

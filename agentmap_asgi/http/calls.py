@@ -9,12 +9,12 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from starlette.exceptions import HTTPException
 
-from ..errors import AgentMapError
+from ..errors import AgentMapError, StoreUnusable
 from ..services.agentmap import AgentMapService
 from ..services.executions import CallOptions, call_options
 from .deadlines import Deadlines
 from .keys import Keys
-from .problems import Refusal, refusal_of, refusal_of_http
+from .problems import RETRY_AFTER, Refusal, refusal_of, refusal_of_http
 
 T = TypeVar("T")
 Expected = Refusal | AgentMapError | HTTPException
@@ -57,6 +57,8 @@ class Calls:
         self.streams = 0
         """Event streams that are open."""
         self._kept: set[asyncio.Future[Any]] = set()
+        self._unusable = ""
+        """Why the store cannot be used, as the log has it already."""
 
     @property
     def description(self) -> dict[str, Any]:
@@ -91,7 +93,7 @@ class Calls:
                 await run.wait_for(seconds)
             if not run.settled:
                 return Called(service._shown(run), True, False)
-        return Called(await service._document(run), False, False)
+        return Called(await service._document(run, shared=not (self.formats or self.filters)), False, False)
 
     async def _through_override(
         self,
@@ -150,9 +152,19 @@ class Calls:
             return error
         if isinstance(error, HTTPException):
             return refusal_of_http(error)
+        if isinstance(error, StoreUnusable):
+            return self._without_store(error)
         if error.status >= 500 and error.status != 503:
             return self.unexpected(error, request_id)
         return refusal_of(error, hints=self.service.context.authorize is None)
+
+    def _without_store(self, error: StoreUnusable) -> Refusal:
+        """The reason names places of this machine, so it is for the log: once, not for each request."""
+        if error.message != self._unusable:
+            self._unusable = error.message
+            logger.error("The store cannot be used: %s", error.message)
+        detail = "The store of this service cannot be used; the log has the reason"
+        return Refusal(error.status, error.code, detail, headers={"Retry-After": RETRY_AFTER})
 
     def unexpected(self, error: Exception, request_id: str) -> Refusal:
         """Log an error that nobody foresaw; the caller is told nothing of it."""

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from starlette.responses import Response
 
+from ..errors import UnknownExecution
 from .auth import ask
 from .body import read_json, read_optional_json
 from .exchange import Exchange
@@ -14,7 +15,7 @@ from .executing import fitted
 from .filtering import filtered, run_context
 from .leaving import leaving
 from .links import execution_link, execution_links
-from .owners import ANY, Sight, answerable, caller, limited, look, owns, sight_of, wait_to_answer
+from .owners import ANY, Sight, answerable, caller, limited, look, nothing_waits, owns, sight_of, wait_to_answer
 from .paging import Page, next_link, page_of
 from .problems import forbidden, invalid_field
 from .replies import Reply, json_reply, no_content
@@ -174,17 +175,28 @@ async def _cancelled(exchange: Exchange, sight: Sight) -> Reply:
     return await _sent(exchange, sight._replace(document=ended))
 
 
+async def _to_cancel(exchange: Exchange) -> Sight:
+    """The execution that is cancelled by way of `resume`. Who is only asked something by it may not do that."""
+    try:
+        return await look(exchange, "cancel")
+    except UnknownExecution:
+        await look(exchange, "resume")  # or it is not there for the caller
+        raise forbidden() from None
+
+
 async def resume(exchange: Exchange) -> Response:
     """`POST /executions/{execution_id}/resume` and `POST /resume/{thread_id}`"""
     body = fitted(ResumeBody, await read_json(exchange, exchange.calls.config))
+    if body.action == "cancel":
+        return await _cancelled(exchange, await _to_cancel(exchange))
     sight = await look(exchange, "resume")
     document = sight.document
     execution_id: str = document["execution_id"]
-    if body.action == "cancel":
-        if not sight.whole:
-            raise forbidden()
-        return await _cancelled(exchange, sight)
     path = wait_to_answer(exchange, sight, body.token or body.node)
+    if path is None:
+        if sight.whole:
+            await exchange.calls.service._not_expired(execution_id, body.token or body.node)
+        raise nothing_waits(exchange, sight)
     service = exchange.calls.service
     by = caller(exchange)
     after = await service.resume_execution(execution_id, body.action, body.data, node=path, by=by)

@@ -111,17 +111,26 @@ async def look(exchange: Exchange, verb: str) -> Sight:
 
 
 def wait_to_answer(exchange: Exchange, sight: Sight, node: str | None) -> str | None:
-    """The path of the wait that an answer is for. Raises Refusal: 403 when it is for others, 409, listing those that
-    the caller may answer, when it is not clear which. None when the service has to say why there is none.
+    """The path of the wait that an answer is for; None when no open wait fits. Raises Refusal: 403 when all are for
+    others, 409, listing those that the caller may answer, when several fit.
     """
     mine = answerable(exchange, sight)
     found = [wait["path"] for wait in mine if node is None or node in (wait["node"], wait["path"])]
     if len(found) == 1:
         return str(found[0])
-    if not mine:
-        if sight.document.get("waiting"):
-            raise forbidden()
-        return None
-    errors = [{"pointer": "/node", "code": "candidate", "message": str(wait["path"])} for wait in mine[:20]]
-    detail = "Several nodes wait; name one of them in node" if found or node is None else "Nothing waits there"
-    raise Refusal(409, "conflict", detail, errors=errors)
+    if found:
+        raise _candidates("Several nodes wait; name one of them in node", mine)
+    if not mine and sight.document.get("waiting"):
+        raise forbidden()
+    return None
+
+
+def nothing_waits(exchange: Exchange, sight: Sight) -> Refusal:
+    """The refusal of an answer that no open wait is for."""
+    mine = answerable(exchange, sight)
+    return _candidates("Nothing waits there" if mine else "Nothing waits for an answer", mine)
+
+
+def _candidates(detail: str, waits: list[Document]) -> Refusal:
+    errors = [{"pointer": "/node", "code": "candidate", "message": str(wait["path"])} for wait in waits[:20]]
+    return Refusal(409, "conflict", detail, errors=errors)

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from starlette.responses import Response
 
+from ..errors import StoreUnavailable, StoreUnusable
 from .auth import allowed, permit, permit_plain
 from .body import read_bytes
 from .exchange import Exchange
@@ -106,7 +107,16 @@ async def health(exchange: Exchange) -> Response:
 
 async def ready(exchange: Exchange) -> Response:
     """`GET /ready`"""
-    state: dict[str, Any] = exchange.calls.service.readiness()
+    service = exchange.calls.service
+    state: dict[str, Any] = service.readiness()
+    if state["ready"]:
+        try:
+            await service.probe_store()
+        except (StoreUnusable, StoreUnavailable) as exc:
+            reason = exchange.calls.refusal(exc, exchange.request_id).detail
+            state = {**state, "ready": False, "reason": reason}
+    else:
+        state = {**state, "reason": "The process is stopping"}
     headers = {"Cache-Control": "no-store"}
     sent = await filtered(exchange, state)
     if state["ready"]:

@@ -240,6 +240,7 @@ class Readiness(Answer):
     """Whether executions can be started here."""
 
     ready: bool
+    reason: str = Field("", description="Why not.")
 
 
 class Reloaded(Answer):

@@ -261,6 +261,11 @@ class AgentMapService(Executions):
             "unresponsive_agents": 0 if runtime is None else len(runtime.leaks) + len(runtime.threads.abandoned),
         }
 
+    async def probe_store(self) -> None:
+        """Return when the store can be opened and read. Raises StoreUnusable and StoreUnavailable."""
+        await self._ready_runtime()
+        await self.store.generation()
+
     @property
     def stopping(self) -> bool:
         """Whether this event loop takes nothing more on."""

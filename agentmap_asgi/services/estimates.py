@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right, insort
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable
 from typing import Any, Final
@@ -20,22 +20,23 @@ class Durations:
 
     def __init__(self, seconds: Iterable[float] = ()) -> None:
         self._times: deque[float] = deque(seconds, MOST)
-        self._sorted = sorted(self._times)
+        self._sorted: list[float] | None = None
+        """Made when somebody asks."""
 
     def __len__(self) -> int:
         return len(self._times)
 
     def add(self, seconds: float) -> None:
-        if len(self._times) == MOST:
-            self._sorted.remove(self._times[0])
         self._times.append(seconds)
-        insort(self._sorted, seconds)
+        self._sorted = None
 
     def left(self, elapsed: float) -> tuple[float, float] | None:
         """(p50, p90) of the seconds left after `elapsed`, from those that took longer; None when none did.
 
         Quantiles by the nearest rank.
         """
+        if self._sorted is None:
+            self._sorted = sorted(self._times)
         longer = self._sorted[bisect_right(self._sorted, elapsed) :]
         if not longer:
             return None

@@ -37,7 +37,7 @@ from ..execution.records import RAN, Record, events, events_of, stamp
 from ..execution.rewind import rewound
 from ..execution.runtime import Runtime
 from ..execution.values import copied
-from ..execution.waits import ACTIONS, Answer, checked, waits_of
+from ..execution.waits import ACTIONS, EXPIRED, Answer, checked, waits_of
 from ..stores.store import FINISHED, Entry, Filter, Row, Store
 from ..workflows import drawing
 from ..workflows.model import Workflow
@@ -252,11 +252,11 @@ class Executions:
             if definition == workflow.version:
                 found.add((ended - started) / 1e9)
 
-    async def _document(self, run: Run) -> dict[str, Any]:
+    async def _document(self, run: Run, *, shared: bool = False) -> dict[str, Any]:
         """The document of a run that has settled, here or, when it was left to another process, there."""
         if run.lost:
             return await self._stored(run.id)
-        return document(run)
+        return document(run, shared=shared)
 
     async def _stored(self, execution_id: str) -> dict[str, Any]:
         return stored_document(await self._row(execution_id))
@@ -465,7 +465,7 @@ class Executions:
             await run.wait()  # until it is kept
             run = None
         if run is not None:
-            wait = chosen(list(run.open.values()), node)
+            wait = await self._awaited(execution_id, list(run.open.values()), node)
             self._not_late(wait)
             checked(wait, answer)
             try:
@@ -475,8 +475,9 @@ class Executions:
             return self._shown(run)
         row = await self._row(execution_id)
         if row.status in FINISHED:
+            await self._not_expired(execution_id, node)
             raise ExecutionConflict(f"The execution is {row.status}; nothing waits for an answer")
-        wait = chosen(waits_of(row.id, row.waits), node)
+        wait = await self._awaited(execution_id, waits_of(row.id, row.waits), node)
         self._not_late(wait)
         checked(wait, answer)
         if row.status != "suspended":
@@ -501,8 +502,23 @@ class Executions:
         row = None if run is not None else await self._row(execution_id)
         waits = list(run.open.values()) if run is not None else waits_of(row.id, row.waits) if row is not None else []
         if not any(wait["path"] == path for wait in waits):
+            await self._not_expired(execution_id, path)
             raise ExecutionConflict("Somebody else has answered this wait")
         return await self.resume_execution(execution_id, action, data, node=path, by=by)
+
+    async def _awaited(self, execution_id: str, waits: list[dict[str, Any]], node: str | None) -> dict[str, Any]:
+        """The wait that an answer is for. Raises AnswerGone when it has expired, else as `chosen`."""
+        if not any(node is None or node in (wait["node"], wait["path"]) for wait in waits):
+            await self._not_expired(execution_id, node)
+        return chosen(waits, node)
+
+    async def _not_expired(self, execution_id: str, node: str | None) -> None:
+        """Raises AnswerGone when what an answer is for (a node, a path, or anything) has waited and has expired."""
+        for event in await self.get_execution_events(execution_id):
+            if event["event"] == "resumed" and event["action"] == EXPIRED:
+                step = event["path"].rpartition("/")[2]
+                if node is None or node in (event["path"], step.rpartition("#")[0]):
+                    raise AnswerGone()
 
     def _not_late(self, wait: Mapping[str, Any]) -> None:
         if wait["expires"] is not None and wait["expires"] <= self.context.clock.time_ns():
@@ -578,6 +594,8 @@ class Executions:
         row = await self._row(execution_id)
         if row.status not in FINISHED or (run is not None and not run.finished):
             raise ExecutionConflict(f"The execution is {row.status}; cancel it, or wait for its end, before a retry")
+        if start == "failed" and row.status == "completed":
+            raise ExecutionConflict("The execution is completed; retry it from start, or from a node, to run it again")
         if definition not in ("pinned", "latest"):
             raise InputInvalid("definition is pinned or latest", pointer="/definition")
         head = json.loads(row.head)

@@ -315,6 +315,54 @@ async def test_a_wait_that_expires_takes_its_own_way(url: str, tmp_path: Path) -
         assert [(event["action"], event["by"]) for event in resumed] == [("expired", None)]
 
 
+async def test_an_answer_after_the_end_of_a_wait_is_gone(url: str, tmp_path: Path) -> None:
+    """Also when the execution has gone on and ended; a wait that somebody has answered is a conflict."""
+    clock = FakeClock()
+    async with serving(tmp_path, TIMED, config=kept(url), clock=clock) as made:
+        document = await made.execute_workflow("Flow", {})
+        path, asked = document["waiting"][0]["path"], document["waiting"][0]["node"]
+        clock.advance(2 * 86_400)
+        while (await made.get_execution_status(document["execution_id"]))["status"] != "completed":
+            await asyncio.sleep(0.01)
+        for node_or_path in (None, asked, path):
+            with pytest.raises(AnswerGone):
+                await made.resume_execution(document["execution_id"], "approve", node=node_or_path)
+        with pytest.raises(ExecutionConflict):
+            await made.resume_execution(document["execution_id"], "approve", node="Late")
+        document = await made.execute_workflow("Flow", {})
+        await answered(made, document, "reject")
+        with pytest.raises(ExecutionConflict):
+            await made.resume_execution(document["execution_id"], "approve", node=path)
+
+
+async def test_an_answer_to_a_wait_that_has_expired_is_gone_while_another_is_open(url: str, tmp_path: Path) -> None:
+    """Each wait is looked at by itself."""
+    rows = [node("F", edge="A|B"), node("A", "human", timeout="1s", ko="G", output="a"), node("B", "human", output="b")]
+    rows.append(node("G", prompt="gone", output="g"))
+    clock = FakeClock()
+    async with serving(tmp_path, rows, config=kept(url), clock=clock) as made:
+        document = await made.execute_workflow("Flow", {})
+        assert paths(document) == ["A#1", "B#1"]
+        clock.advance(1)
+        while paths(await at_rest(made, document)) != ["B#1"]:
+            await asyncio.sleep(0.01)
+        with pytest.raises(AnswerGone):
+            await made.resume_execution(document["execution_id"], "approve", node="A")
+        assert (await answered(made, document, "approve"))["status"] == "completed"
+
+
+async def test_what_is_completed_has_nothing_that_failed(url: str, tmp_path: Path) -> None:
+    """A retry of what failed is a conflict that says what can be run again; from the start it runs."""
+    async with serving(tmp_path, [node("A", prompt="hi", output="a")], config=kept(url)) as made:
+        document = await made.execute_workflow("Flow", {})
+        for dry in (True, False):
+            with pytest.raises(ExecutionConflict, match="from start, or from a node"):
+                await made.retry_execution(document["execution_id"], dry_run=dry)
+        for start in ("start", "A"):
+            again = await made.retry_execution(document["execution_id"], start=start)
+            assert (await at_rest(made, again))["status"] == "completed"
+
+
 async def test_a_wait_that_expires_without_a_way_fails(url: str, tmp_path: Path) -> None:
     """As the node's own failure: Failure_Next handles it, but for approvals too the error is told apart from a no."""
     rows = [node("Ask", "suspend", timeout="1s", ko="H"), node("H", prompt="{error}", output="h")]

@@ -18,6 +18,7 @@ import httpx
 import pytest
 
 import agentmap_asgi
+from agentmap_asgi import AgentMapService
 from agentmap_asgi.__main__ import main
 from agentmap_asgi.http.keys import new_key
 
@@ -58,11 +59,32 @@ def test_a_run_that_fails_has_a_status(source: Path, capsys: pytest.CaptureFixtu
     """1 when the run failed or waits for an answer, 2 when it could not begin."""
     status, out, err = run(capsys, "run", source, "Ask")
     assert (status, json.loads(out)["status"]) == (1, "suspended")
-    assert err == "The run waits for an answer at Need; give what it asks for with --input, or serve the workflow\n"
+    how = "give what it asks for with --input, or serve the workflow and answer it there"
+    assert err == f"The run waits for an answer at Need; {how}\n"
+    (source.parent / "sure.csv").write_text("GraphName,Node,AgentType,Output_Field\nSure,Check,human,sure\n")
+    status, _, err = run(capsys, "run", source.parent / "sure.csv", "Sure")
+    assert (status, err) == (1, "The run waits for an answer at Check; serve the workflow and answer it there\n")
     status, out, _ = run(capsys, "run", source, "Fail")
     assert (status, json.loads(out)["status"]) == (1, "failed")
     assert run(capsys, "run", source, "Helo") == (2, "", "There is no workflow 'Helo'; did you mean 'Hello'?\n")
     assert run(capsys, "run", source.parent / "nowhere", "Hello")[0] == 2
+
+
+def test_a_run_looks_after_its_own_execution_only(
+    source: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It never looks for what other processes have left, whatever the settings say."""
+    seen: list[float] = []
+    execute = AgentMapService.execute_workflow
+
+    async def watched(service: AgentMapService, *given: Any) -> dict[str, Any]:
+        seen.append(service.config.patrol_seconds)
+        return await execute(service, *given)
+
+    monkeypatch.setenv("AGENTMAP_PATROL_SECONDS", "5")
+    monkeypatch.setattr(AgentMapService, "execute_workflow", watched)
+    assert run(capsys, "run", source, "Hello", "-i", "name=Ada")[0] == 0
+    assert seen == [0.0]
 
 
 def test_a_broken_workflow_says_what_is_wrong_with_it(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -299,6 +321,53 @@ def test_a_real_server_answers(server: Server) -> None:
         large = http.post("/execute", content=b" " * 2_000_000, headers=kind)
         assert large.status_code == 413
     assert "Traceback" not in server.stop()
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_store_that_cannot_be_used_is_one_line(workers: str, source: Path) -> None:
+    """Before anything is served: the reason on standard error, and the status 2."""
+    (source.parent / "notes.db").write_text("These are notes.")
+    command = [*COMMAND, "serve", str(source), "--port", "0", "--workers", workers]
+    env = {**os.environ, "AGENTMAP_STORAGE_URL": f"sqlite:///{source.parent / 'notes.db'}"}
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, env=env, timeout=60)
+    assert (ended.returncode, ended.stdout, ended.stderr.count("\n")) == (2, "", 1)
+    assert str(source.parent / "notes.db") in ended.stderr
+
+
+def test_a_namespace_of_other_workflows_is_one_line(source: Path) -> None:
+    """A store is not served with other workflows under the same namespace at the same time."""
+    env = {"AGENTMAP_STORAGE_URL": f"sqlite:///{source.parent / 'own.db'}", "AGENTMAP_NAMESPACE": "shared"}
+    (source.parent / "other.csv").write_text(CSV)
+    server = Server(source, env=env)
+    try:
+        httpx.post(f"{server.base}/execute/Hello", json={"inputs": {"name": "Ada"}})
+        command = [*COMMAND, "serve", str(source.parent / "other.csv"), "--port", "0"]
+        ended = subprocess.run(
+            command, capture_output=True, text=True, check=False, env={**os.environ, **env}, timeout=60
+        )
+    finally:
+        server.stop()
+    assert (ended.returncode, ended.stdout, ended.stderr.count("\n")) == (2, "", 1)
+    assert "'shared'" in ended.stderr
+
+
+def test_a_server_says_where_executions_are_kept(source: Path) -> None:
+    """The whole path of the file, or that they are in memory."""
+    server = Server(source, env={"AGENTMAP_STORAGE_URL": f"sqlite:///{source.parent / 'own.db'}"})
+    server.stop()
+    assert f"Executions are kept in {source.parent / 'own.db'}\n" in server.welcome
+    server = Server(source, env={"AGENTMAP_STORAGE_URL": "memory://"})
+    server.stop()
+    assert "Executions are kept in memory\n" in server.welcome
+
+
+def test_the_lines_to_try_have_the_address_and_the_prefix(source: Path) -> None:
+    """A server that listens everywhere is tried on this machine, under its prefix."""
+    keys = {"AGENTMAP_API_KEYS": new_key("ci", ["run"])[1].line}
+    server = Server(source, "--host", "0.0.0.0", "--root-path", "flows", env=keys)
+    server.stop()
+    assert "0.0.0.0" not in server.welcome
+    assert re.search(r"curl http://127\.0\.0\.1:\d+/flows/list ", server.welcome)
 
 
 def test_a_prefix_is_served_stripped_or_not(source: Path) -> None:

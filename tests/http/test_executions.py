@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from going import FACES, STORES, serving, user
+from anyio import to_thread
+from faces import client as client_of
+from going import CSV, FACES, PREFIX, STORES, ask, serving, user
+
+from agentmap_asgi import AgentMapConfig, AgentMapContext, AgentMapService, Call, Suspend, agent
+from agentmap_asgi.testing import FakeClock
 
 pytestmark = pytest.mark.anyio
 
@@ -420,6 +427,74 @@ async def test_authorize_widens_and_refuses(face: str, tmp_path: Path) -> None:
         assert (await served.http.delete(path, headers=operator)).status_code == 204
 
 
+@faces
+async def test_resuming_to_cancel_is_a_cancel_to_authorize(face: str, tmp_path: Path) -> None:
+    """Who may answer and not cancel does not get to cancel by way of `resume`; who may cancel does."""
+
+    async def authorize(principal: Any, operation: str, graph: Any, execution: Any) -> bool:
+        return operation != ("cancel" if "clerk" in principal.roles else "resume")
+
+    async with serving(tmp_path, face, authenticate=user, authorize=authorize) as served:
+        clerk, boss = {"x-user": "ada:clerk"}, {"x-user": "ada:boss"}
+        made = (await served.http.post("/execute", json={"graph_name": "Ask"}, headers=clerk)).json()
+        path = f"/executions/{made['execution_id']}/resume"
+        refused = await served.http.post(path, json={"action": "cancel"}, headers=clerk)
+        assert (refused.status_code, refused.json()["code"]) == (403, "forbidden")
+        assert (await served.service.get_execution_status(made["execution_id"]))["status"] == "suspended"
+        ended = await served.http.post(path, json={"action": "cancel"}, headers=boss)
+        assert (ended.status_code, ended.json()["status"]) == (200, "cancelled")
+
+
+@faces
+async def test_an_answer_goes_to_the_wait_that_was_checked(face: str, tmp_path: Path) -> None:
+    """The service is told the path of a wait that the caller may answer; without one it is not asked at all."""
+    asked: list[str | None] = []
+
+    class Watched(AgentMapService):
+        async def resume_execution(
+            self,
+            execution_id: str,
+            action: str = "answer",
+            data: Any = None,
+            *,
+            node: str | None = None,
+            by: str | None = None,
+        ) -> dict[str, Any]:
+            asked.append(node)
+            return await super().resume_execution(execution_id, action, data, node=node, by=by)
+
+    async with serving(tmp_path, face, kind=Watched) as served:
+        going = await served.start("Slow")
+        early = await served.http.post(f"/executions/{going['execution_id']}/resume", json={"action": "approve"})
+        assert (early.status_code, early.json()["detail"]) == (409, "Nothing waits for an answer")
+        assert asked == []
+        made = (await served.http.post("/execute", json={"graph_name": "Ask"})).json()
+        path = f"/executions/{made['execution_id']}/resume"
+        assert (await served.http.post(path, json={"action": "approve"})).status_code == 200
+        assert asked == ["Ask#1"]
+
+
+async def test_an_answer_that_comes_too_late_is_gone(tmp_path: Path) -> None:
+    """410, also when the execution has ended meanwhile."""
+    clock = FakeClock()
+
+    @agent
+    async def hurried(call: Call) -> Suspend:
+        return Suspend("Now?", type="approval", expires_in=1)
+
+    settings = {"patrol_seconds": 0.01}
+    async with serving(tmp_path, settings=settings, agents={"ask": hurried}, clock=clock) as served:
+        made = (await served.http.post("/execute", json={"graph_name": "Ask"})).json()
+        path = f"/executions/{made['execution_id']}"
+        clock.advance(1)
+        while (seen := await served.http.get(path)).json()["status"] not in ("failed", "completed"):
+            assert seen.status_code == 200
+            await asyncio.sleep(0.01)
+        for named in ({}, {"node": "Ask"}, {"token": "Ask#1"}):
+            late = await served.http.post(f"{path}/resume", json={"action": "approve", **named})
+            assert (late.status_code, late.json()["code"]) == (410, "gone")
+
+
 async def test_a_status_is_waited_for(tmp_path: Path) -> None:
     """`?wait=` answers when something has changed."""
     async with serving(tmp_path) as served:
@@ -430,3 +505,36 @@ async def test_a_status_is_waited_for(tmp_path: Path) -> None:
         assert answer.json()["status"] == "completed"
         for wrong in ("x", "-1", "1e3", ".5", "1."):
             assert (await served.http.get(f"/executions/{made['execution_id']}?wait={wrong}")).status_code == 422
+
+
+@faces
+async def test_a_store_that_cannot_be_used_is_unavailable(
+    face: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """503 for whatever needs it, and not ready; the reason, which names a path, is in the log, once."""
+    (tmp_path / "executions.db").write_text("These are notes.")
+    (tmp_path / "flows").mkdir()
+    (tmp_path / "flows" / "flows.csv").write_text(CSV, encoding="utf-8")
+    config = AgentMapConfig(storage_url=f"sqlite:///{tmp_path / 'executions.db'}")
+    context = AgentMapContext(agents={"gate": ask, "ask": ask, "once": ask})
+    service = await to_thread.run_sync(partial(AgentMapService, config, context=context, source=tmp_path / "flows"))
+    app = await to_thread.run_sync(FACES[face], service)
+    async with client_of(app, prefix=PREFIX) as http:
+        said = "The store of this service cannot be used; the log has the reason"
+        ready = await http.get("/ready")
+        assert (ready.status_code, ready.json()["ready"], ready.json()["reason"]) == (503, False, said)
+        for answer in (
+            await http.post("/execute", json={"graph_name": "Hello"}),
+            await http.post("/execute/Hello", json={"inputs": {}}),
+            await http.get("/executions"),
+            await http.get("/executions/some"),
+        ):
+            found = answer.json()
+            assert (answer.status_code, found["code"], found["detail"]) == (503, "store_unusable", said)
+            assert answer.headers["retry-after"] == "1"
+        assert (await http.get("/health")).status_code == 200
+        assert (await http.get("/list")).status_code == 200
+    told = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert len(told) == 1
+    assert str(tmp_path / "executions.db") in told[0].getMessage()
+    await service.aclose()
