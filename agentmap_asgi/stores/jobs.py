@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Generic, TypeVar
 from zlib import crc32
 
-from ..errors import StoreUnavailable
+from ..errors import ExecutionConflict, StoreUnavailable
 from . import schema
 from .columns import Columns
 from .store import Batch, Row, Start
@@ -46,13 +46,15 @@ class Desk:
         )
 
     def taken(self, identity: str, key: str | None) -> Row:
-        """Why a new execution could not be kept: the one that has its id or its key."""
+        """Why a new execution could not be kept: the one that has its id or its key. Raises ExecutionConflict when that
+        is in another namespace, of which nothing is told.
+        """
         namespace = self.columns.namespace
         found = self.connection.execute(schema.FIND, (namespace, identity)).fetchone()
         if found is None and key is not None:
             found = self.connection.execute(schema.FIND_KEY, (namespace, key)).fetchone()
         if found is None:
-            raise ValueError(f"The id {identity} is taken in another namespace")
+            raise ExecutionConflict(f"There is an execution {identity!r} already")
         return self.columns.row(found)
 
 

@@ -197,6 +197,19 @@ async def test_a_used_id_is_a_conflict(face: str, store: str, tmp_path: Path) ->
             assert (await served.http.get(f"/executions/order:{name}.1")).json()["graph_name"] == name
 
 
+async def test_an_id_of_another_namespace_is_a_conflict(tmp_path: Path) -> None:
+    """The same 409 as for an id of one's own: nothing is told of the other namespace."""
+    async with serving(tmp_path, store="sqlite", settings={"namespace": "one"}) as served:
+        body = {"graph_name": "Hello", "execution_id": "order-1"}
+        assert (await served.http.post("/execute", json=body)).status_code == 200
+        own = await served.http.post("/execute", json=body)
+    async with serving(tmp_path, store="sqlite", settings={"namespace": "two"}) as served:
+        theirs = await served.http.post("/execute", json=body)
+        assert (theirs.status_code, theirs.json()["code"]) == (409, "conflict")
+        assert theirs.json()["detail"] == own.json()["detail"]
+        assert (await served.http.get("/executions/order-1")).status_code == 404
+
+
 @faces
 @stores
 async def test_events_tell_what_happened(face: str, store: str, tmp_path: Path) -> None:

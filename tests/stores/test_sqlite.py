@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from writes import FakeBatch, FakeStart, batch, row, start
 
-from agentmap_asgi.errors import StoreDamaged, StoreUnavailable, StoreUnusable
+from agentmap_asgi.errors import ExecutionConflict, StoreDamaged, StoreUnavailable, StoreUnusable
 from agentmap_asgi.stores import files, schema
 from agentmap_asgi.stores.locks import FileLock, RunnerFiles, file_system
 from agentmap_asgi.stores.schema import APPLICATION_ID, MIGRATIONS
@@ -410,7 +410,7 @@ async def test_namespaces_share_a_file_and_see_only_their_own(path: Path) -> Non
         assert await two.claim(known, await runner_of(two)) is None
         assert await one.generation(bump=True) == 1
         assert await two.generation() == 0
-        with pytest.raises(ValueError, match="another namespace"):
+        with pytest.raises(ExecutionConflict, match="There is an execution 'a' already"):
             await two.create(start("a"))
 
 
