@@ -37,6 +37,8 @@ class Shown(Protocol):
     def facts(self) -> Facts: ...
     @property
     def current(self) -> list[str]: ...
+    @property
+    def done(self) -> int: ...
 
 
 class Facts(Protocol):
@@ -85,7 +87,7 @@ def document(run: Shown, *, shown: str | None = None, shared: bool = False) -> d
         "retry_of": facts.retry_of,
     }
     if not ended:
-        found["progress"] = {"nodes_done": run.steps - len(run.current), "current": run.current}
+        found["progress"] = {"nodes_done": run.done, "current": run.current}
         found["waiting"] = [shown_wait(wait) for wait in run.open.values()]
         if status == "suspended":
             found |= _asked(found["waiting"], run.id)

@@ -216,6 +216,12 @@ class Run(Performing):
         return self.extra.open
 
     @property
+    def done(self) -> int:
+        """Runs of nodes that have ended: neither performed just now nor waiting."""
+        at_work = {(token.at, token.visit) for token in self.busy} | self.extra.begun
+        return self.steps - len(at_work)
+
+    @property
     def has_waited(self) -> bool:
         """Somewhere in it an answer was waited for."""
         return self.extra is not _NO_EXTRA and any(record[1] == SUSPENDED for record in self.records)

@@ -232,3 +232,20 @@ async def test_a_long_list_has_as_many_tasks_as_it_runs_at_once(tmp_path: Path) 
         found = await made.execute_workflow("Flow", {"items": list(range(3_000))})
     assert found["result"]["a"] == list(range(3_000))
     assert most < 30
+
+
+async def test_progress_counts_what_has_ended(tmp_path: Path) -> None:
+    """A node that waits, or goes on with its answer, is not done; the number never goes back."""
+
+    async def ask(call: Call) -> Any:
+        return Suspend("Well?")
+
+    rows = [node("S", output="s", edge="A|B"), node("A", "ask", output="a"), node("B", "ask", output="b")]
+    async with serving(tmp_path, rows, config=stored(tmp_path), agents={"ask": ask}) as made:
+        found = await made.execute_workflow("Flow", {})
+        assert found["progress"] == {"nodes_done": 1, "current": []}
+        again = await made.resume_execution(found["execution_id"], data=1, node="A")
+        assert again["progress"]["nodes_done"] in (1, 2)
+        while again["status"] != "suspended":
+            again = await made.wait_for_execution(found["execution_id"], 10.0)
+        assert again["progress"]["nodes_done"] == 2
