@@ -17,7 +17,7 @@ NAME: Final = "`Name`, or `file::Name` when several files have it."
 class Body(BaseModel):
     """What a caller sends."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, defer_build=True)
 
 
 class StateBody(Body):
