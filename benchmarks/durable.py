@@ -19,7 +19,7 @@ from typing import Any
 
 from agentmap_asgi import AgentMapConfig, AgentMapContext, AgentMapService
 
-from .nodes import FIELDS
+from .nodes import FIELDS, langgraph_graph
 from .store import HEAD, TEXT, Bare
 
 ROUNDS = 3
@@ -52,29 +52,13 @@ async def langgraph_saver(folder: Path, mode: str) -> tuple[Run, Callable[[], Aw
     try:
         import aiosqlite
         from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
-        from langgraph.graph import END, START, StateGraph
     except ImportError:
         return None
-    from typing import TypedDict
-
-    state_type = TypedDict("state_type", {f"f{i}": str for i in range(FIELDS)}, total=False)  # type: ignore[misc]
-    graph = StateGraph(state_type)
-
-    def step(source: str, target: str) -> Any:
-        async def node(state: dict[str, Any]) -> dict[str, Any]:
-            return {target: state[source]}
-
-        return node
-
-    for i in range(LENGTH):
-        graph.add_node(f"N{i}", step(f"f{i % FIELDS}", f"f{(i + 1) % FIELDS}"))
-        graph.add_edge(START if i == 0 else f"N{i - 1}", f"N{i}")
-    graph.add_edge(f"N{LENGTH - 1}", END)
     connection = await aiosqlite.connect(folder / "langgraph.db")
     saver = AsyncSqliteSaver(connection)
     await saver.setup()
     await connection.execute("PRAGMA synchronous = FULL")
-    compiled = graph.compile(checkpointer=saver)
+    compiled = langgraph_graph(LENGTH).compile(checkpointer=saver)
 
     async def run(name: str) -> None:
         result = await compiled.ainvoke({"f0": "x"}, {"configurable": {"thread_id": name}}, durability=mode)

@@ -75,12 +75,11 @@ def handwritten_chain(length: int) -> Case:
     return run
 
 
-def langgraph_chain(length: int) -> Case | None:
-    try:
-        from langgraph.graph import END, START, StateGraph
-    except ImportError:
-        return None
+def langgraph_graph(length: int) -> Any:
+    """The chain for LangGraph, not compiled. Raises ImportError without LangGraph."""
     from typing import TypedDict
+
+    from langgraph.graph import END, START, StateGraph
 
     state_type = TypedDict("state_type", {f"f{i}": str for i in range(FIELDS)}, total=False)  # type: ignore[misc]
     graph = StateGraph(state_type)
@@ -95,7 +94,14 @@ def langgraph_chain(length: int) -> Case | None:
         graph.add_node(f"N{i}", step(f"f{i % FIELDS}", f"f{(i + 1) % FIELDS}"))
         graph.add_edge(START if i == 0 else f"N{i - 1}", f"N{i}")
     graph.add_edge(f"N{length - 1}", END)
-    compiled = graph.compile()
+    return graph
+
+
+def langgraph_chain(length: int) -> Case | None:
+    try:
+        compiled = langgraph_graph(length).compile()
+    except ImportError:
+        return None
 
     async def run() -> None:
         result = await compiled.ainvoke({"f0": "x"}, {"recursion_limit": length + 10})

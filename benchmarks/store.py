@@ -47,6 +47,9 @@ class Began:
             fence=1, head=HEAD,
         )  # fmt: skip
 
+    def entries(self) -> Sequence[Entry]:
+        return ()
+
     def pins(self) -> Mapping[str, str]:
         return {"d" * 64: "{}"}
 

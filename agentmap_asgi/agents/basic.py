@@ -11,6 +11,7 @@ from ..execution.templates import Template
 from ..execution.values import text_of
 from ..workflows.diagnostics import Finding
 from ..workflows.model import Node
+from ..workflows.options import parts
 from .registry import Outcome, Site, Step
 
 
@@ -76,11 +77,9 @@ def check_summary(node: Node) -> Iterator[Finding]:
 
 
 def _names(option: Any) -> frozenset[str] | None:
-    """A list of names as authors write it: a JSON list, or a text with | or commas."""
     if option is None or option == "":
         return None
-    parts = option if isinstance(option, list) else str(option).replace(",", "|").split("|")
-    return frozenset(str(part).strip() for part in parts)
+    return frozenset(str(part).strip() for part in parts(option))
 
 
 def _rendered(node: Node, site: Site) -> Step:

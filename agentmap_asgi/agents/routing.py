@@ -13,6 +13,7 @@ from ..execution.fields import MISSING, Position, bind, finder, gather
 from ..execution.values import text_of
 from ..workflows.diagnostics import Finding
 from ..workflows.model import Node
+from ..workflows.options import parts
 from ..workflows.text import normalised
 from .registry import Outcome, Site, Step, fold
 
@@ -83,8 +84,7 @@ def condition(text: str) -> Condition:
 def _words(option: Any, otherwise: tuple[str, ...]) -> frozenset[str]:
     if option is None:
         return frozenset(otherwise)
-    parts = option if isinstance(option, list) else str(option).replace(",", "|").split("|")
-    return frozenset(text_of(part).strip().casefold() for part in parts)
+    return frozenset(text_of(part).strip().casefold() for part in parts(option))
 
 
 def switch(node: Node, site: Site) -> Step:
@@ -200,8 +200,7 @@ def orchestrator_targets(node: Node, nodes: Mapping[str, Node]) -> tuple[str, ..
     named = node.options.get("nodes")
     kind = node.options.get("nodeType") or node.options.get("node_type")
     if named and named != "all":
-        parts = named if isinstance(named, list) else str(named).replace(",", "|").split("|")
-        found = [str(part).strip() for part in parts]
+        found = [str(part).strip() for part in parts(named)]
     elif kind:
         wanted = fold(str(kind))
         found = [name for name, other in nodes.items() if fold(other.agent_type) == wanted and other is not node]

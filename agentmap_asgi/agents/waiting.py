@@ -12,6 +12,7 @@ from ..execution.waits import MOST_SECONDS, Suspend, form_problem
 from ..workflows.cells import duration
 from ..workflows.diagnostics import Finding
 from ..workflows.model import Node
+from ..workflows.options import parts
 from .registry import Site, Step
 
 KINDS: Final = ("approval", "choice", "text_input", "edit", "form")
@@ -192,8 +193,6 @@ def _are_texts(option: Any) -> bool:
 
 
 def _texts(option: Any) -> tuple[str, ...]:
-    """A list of texts as authors write it: a JSON list, or a text with | or commas."""
     if option is None:
         return ()
-    parts = option if isinstance(option, list) else str(option).replace(",", "|").split("|")
-    return tuple(dict.fromkeys(part for one in parts if (part := str(one).strip())))
+    return tuple(dict.fromkeys(part for one in parts(option) if (part := str(one).strip())))

@@ -6,7 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from ..stores.store import FINISHED, Row
+from ..stores.store import FINISHED, GOING, Row
+from .host import Facts
 from .plan import Plan
 from .records import shown_wait, stamp
 from .values import copied
@@ -39,17 +40,6 @@ class Shown(Protocol):
     def current(self) -> list[str]: ...
     @property
     def done(self) -> int: ...
-
-
-class Facts(Protocol):
-    """What is known of an execution beside its run."""
-
-    @property
-    def owner(self) -> str | None: ...
-    @property
-    def tags(self) -> tuple[str, ...]: ...
-    @property
-    def retry_of(self) -> str | None: ...
 
 
 def document(run: Shown, *, shown: str | None = None, shared: bool = False) -> dict[str, Any]:
@@ -106,7 +96,7 @@ def _asked(waiting: list[dict[str, Any]], execution_id: str) -> dict[str, Any]:
 
 def stored_document(row: Row) -> dict[str, Any]:
     """The document of an execution that lives in a store only, or in another process."""
-    if row.document is not None and row.status not in ("queued", "running"):
+    if row.document is not None and row.status not in GOING:
         found: dict[str, Any] = json.loads(row.document)
         return found
     return listed(row)

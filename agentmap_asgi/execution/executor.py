@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -27,7 +26,7 @@ from ..errors import (
     StepLimit,
 )
 from ..scopes import RunScope
-from ..stores.store import Row
+from ..stores.store import Entry, Row
 from ..workflows.model import FunctionRoute, Workflow
 from ..workflows.pinned import pinned
 from .call import NodeCall
@@ -36,7 +35,7 @@ from .host import NO_FACTS, Facts, Host
 from .ledger import Ledger, Written
 from .performing import PAUSE_AFTER, Performing
 from .plan import Plan, PlanNode, Targets
-from .records import BEGAN, ENDED, FINISHED, RAN, RECOVERED, RESUMED, STARTED, SUSPENDED, Finish, Record
+from .records import BEGAN, ENDED, FINISHED, RAN, RECOVERED, RESUMED, STARTED, SUSPENDED, Finish, Record, dumps, width
 from .values import copied, masked, weight
 from .waits import Answer, Suspend, Wait, wait_of
 from .walker import Token, Walker
@@ -98,7 +97,7 @@ class Run(Performing):
     __slots__ = ("__weakref__", "_deadline", "_root", "_secrets", "_size", "_timer", "_waiters", "_walker",
                  "_weighed", "_weight", "attempt", "context", "counted", "created_ns", "depth",
                  "ended_ns", "extra", "facts", "failures", "fence", "host", "id", "initial", "kept", "ledger",
-                 "lost", "on_end", "parent", "parent_id", "parent_token", "path", "plan", "plan_for", "queued",
+                 "lost", "on_end", "parent", "parent_token", "path", "plan", "plan_for", "queued",
                  "records", "result", "scope", "settled", "started_ns", "status", "tasks", "threads_left",
                  "wall_offset")  # fmt: skip
 
@@ -130,14 +129,11 @@ class Run(Performing):
         self.facts = facts
         self.parent = parent
         self.parent_token = parent_token
-        self.parent_id: str | None
         if parent is None:
-            self.parent_id = None
             self._root: Run | None = None
             self.path = ""
             self.depth: int = 0
         else:
-            self.parent_id = parent.id
             self._root = parent.root
             self.path = f"{parent.path}/{step}" if parent.path else step
             self.depth = parent.depth + 1
@@ -275,6 +271,9 @@ class Run(Performing):
     def key(self) -> str | None:
         return self.facts.key
 
+    def entries(self) -> Sequence[Entry]:
+        return ()
+
     def row(self) -> Row:
         """The execution as it began."""
         workflow, facts, offset = self.plan.workflow, self.facts, self.wall_offset
@@ -298,7 +297,7 @@ class Run(Performing):
             retry_of=facts.retry_of,
             key=facts.key,
             key_body=facts.key_body,
-            head=json.dumps(head, ensure_ascii=False, separators=(",", ":")),
+            head=dumps(head),
         )
 
     def pins(self) -> Mapping[str, str]:
@@ -618,7 +617,7 @@ class Run(Performing):
                 Finish({}, False, targets or (), attempt, error, targets is None),
             )
         )
-        self.sequence = sequence + (2 if kind == RAN else 1)
+        self.sequence = sequence + width(kind)
         if targets is None:
             token.failure = error
             return self._walker.park(token)

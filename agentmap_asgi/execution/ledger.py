@@ -17,7 +17,8 @@ from ..errors import StoreUnavailable
 from ..stores.store import Entry, Store
 from ..workflows.pinned import pinned
 from .document import document
-from .records import texts
+from .records import dumps, texts
+from .waits import wake_of
 
 logger = logging.getLogger("agentmap_asgi.execution")
 
@@ -69,7 +70,7 @@ class Written:
     def changes(self) -> Mapping[str, Any]:
         if self._changes is not None:
             return self._changes
-        text = json.dumps(document(self._root), ensure_ascii=False, separators=(",", ":"))
+        text = dumps(document(self._root))
         return {**columns_of(self._root), "runner": None, "document": text}
 
     def entries(self) -> Iterator[Entry]:
@@ -96,7 +97,7 @@ def columns_of(root: Run) -> dict[str, Any]:
         "started": root.started_ns + offset,
         "ended": root.ended_ns + offset if root.ended_ns else None,
         "waits": json.dumps(list(root.extra.open.values())) if root.extra.open else "[]",
-        "wake": min((wait["expires"] for wait in root.extra.open.values() if wait["expires"]), default=None),
+        "wake": wake_of(root.extra.open.values()),
     }
 
 

@@ -66,6 +66,11 @@ def _second(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
+def width(kind: int) -> int:
+    """How many events, and so numbers, a record stands for."""
+    return 2 if kind == RAN else 1
+
+
 def entry(plan: Plan, record: Record, wall_offset: int) -> Entry:
     """A record as JSON keeps it. `wall_offset` is what makes a monotonic time one since 1970."""
     _, kind, at, visit, started, ended, data = record
@@ -84,7 +89,7 @@ def entry(plan: Plan, record: Record, wall_offset: int) -> Entry:
 def texts(plan: Plan, records: Sequence[Record], wall_offset: int) -> Iterator[tuple[int, str]]:
     """(sequence, entry as JSON text) of records."""
     for record in records:
-        yield record[0], _dumps(entry(plan, record, wall_offset))
+        yield record[0], dumps(entry(plan, record, wall_offset))
 
 
 def events(plan: Plan, records: Sequence[Record], wall_offset: int) -> Iterator[dict[str, Any]]:
@@ -144,7 +149,7 @@ def shown_wait(wait: dict[str, Any]) -> dict[str, Any]:
     return {**shown, "expires_at": None if expires is None else stamp(expires)}
 
 
-def _dumps(value: Any) -> str:
+def dumps(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 

@@ -26,6 +26,7 @@ from .records import (
     STARTED,
     SUSPENDED,
     Finish,
+    width,
 )
 from .values import copied
 from .waits import Answer
@@ -35,15 +36,15 @@ Run = Any
 """An `executor.Run`, which imports this module."""
 
 
-def replayed(run: Run, entries: Iterable[Entry], *, recovered: bool = False) -> None:
-    """Bring back a run, or sub-workflow, from the entries of its path, and let it go on from there.
+def replayed(run: Run, entries: Iterable[Entry]) -> None:
+    """Bring back a sub-workflow from the entries of its path, and let it go on from there.
 
-    Nothing goes on in a run that has ended, or that waits for answers only.
+    Nothing goes on in one that has ended, or that waits for answers only.
     """
     ready = restore(run, entries)
     if run.status == "running":
         run.extend_deadline()
-        run.go_on(ready, recovered=recovered)
+        run.go_on(ready)
 
 
 def restore(run: Run, entries: Iterable[Entry]) -> list[Token]:
@@ -71,7 +72,7 @@ class _Replay:
             kind, name, visit, began, ended, *data = json.loads(text)
             at = 0 if kind in NODELESS else run.plan.index[name]
             self._one(sequence, kind, at, visit, began - self.offset, ended - self.offset, data)
-            last = sequence + (kind == RAN)
+            last = sequence + width(kind) - 1
         run.sequence = last + 1
         run.kept = len(run.records)
         if self.begun:

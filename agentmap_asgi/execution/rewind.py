@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from ..errors import ExecutionConflict
 from ..stores.store import Entry
 from .plan import Plan
-from .records import BEGAN, ENDED, FINISHED, PATCHED, RAN, RECOVERED, STARTED
+from .records import BEGAN, ENDED, FINISHED, PATCHED, RAN, RECOVERED, STARTED, dumps, width
 
 
 class Rewound(NamedTuple):
@@ -39,10 +39,10 @@ def rewound(plan: Plan, entries: list[Entry], start: str, patch: dict[str, Any],
         chosen = _visit(own, start)
         drop = {chosen} | (_unfinished(own) - _parked(own))
         below = frozenset(plan.nodes[at].name for at in _after(plan, plan.index[chosen[0]]))
-    kept: list[tuple[int, list[Any]]] = []
+    kept: list[list[Any]] = []
     passed = False
     runs = 0
-    for sequence, found in own:
+    for _, found in own:
         kind, node, visit = found[:3]
         if kind in (ENDED, RECOVERED):
             continue
@@ -51,24 +51,22 @@ def rewound(plan: Plan, entries: list[Entry], start: str, patch: dict[str, Any],
             continue
         if passed and below and node in below:
             continue
-        kept.append((sequence, found))
+        kept.append(found)
         runs += kind in (RAN, FINISHED)
     dropped = {f"{node}#{visit}" for node, visit in drop}
     if patch:
-        last = kept[-1][0] + 2 if kept else 2
-        for number, (node, visit) in enumerate(sorted(drop)):
-            kept.append((last + number, [PATCHED, node, visit, now, now, patch]))
+        kept += [[PATCHED, node, visit, now, now, patch] for node, visit in sorted(drop)]
     result = _renumbered(kept)
     return Rewound([*result, *_children(entries, dropped, below, start == "failed")], sorted(dropped), runs)
 
 
-def _renumbered(kept: Iterable[tuple[int, list[Any]]]) -> list[Entry]:
+def _renumbered(kept: Iterable[list[Any]]) -> list[Entry]:
     """Numbers without gaps: a stream of the new execution shows every event."""
     number = 1
     entries = []
-    for _, found in kept:
-        entries.append(Entry("", number, json.dumps(found, ensure_ascii=False, separators=(",", ":"))))
-        number += 2 if found[0] == RAN else 1
+    for found in kept:
+        entries.append(Entry("", number, dumps(found)))
+        number += width(found[0])
     return entries
 
 
@@ -86,7 +84,7 @@ def _children(entries: list[Entry], dropped: set[str], below: frozenset[str], fa
         drop = set() if ended else _unfinished(own)
         for sequence, found in own:
             if ended or (found[0] not in (ENDED, RECOVERED) and (found[1], found[2]) not in drop):
-                kept.append(Entry(path, sequence, json.dumps(found, ensure_ascii=False, separators=(",", ":"))))
+                kept.append(Entry(path, sequence, dumps(found)))
     return kept
 
 

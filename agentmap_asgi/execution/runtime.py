@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import sys
-import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import Context
@@ -30,7 +28,7 @@ from ..errors import (
     SubworkflowFailed,
 )
 from ..scopes import AppScope
-from ..stores.store import Command, Entry, Filter, Row, Runner, Store
+from ..stores.store import GOING, Command, Entry, Filter, Row, Runner, Store
 from ..workflows.model import Workflow
 from ..workflows.pinned import unpinned
 from .document import stored_document
@@ -39,10 +37,11 @@ from .host import Facts
 from .ledger import AGAIN
 from .parts import kept
 from .plan import Plan
-from .records import ENDED, RAN, RESUMED, SUSPENDED, stamp
+from .records import ENDED, RESUMED, SUSPENDED, stamp, width
 from .replay import restore
 from .threads import Threads
-from .waits import EXPIRED, Answer, waits_of
+from .waits import EXPIRED, Answer, waits_of, wake_of
+from .watchdog import Watchdog
 
 logger = logging.getLogger("agentmap_asgi.execution")
 
@@ -218,12 +217,16 @@ class Runtime:
 
     async def _given_up(self, run: Run) -> None:
         row = await self.store.find(run.id)
-        if row is not None and row.fence == run.fence and row.status in ("queued", "running"):
-            changes, last = given_up(row, "What has happened in it cannot be written", self.context.clock.time_ns())
-            try:
-                await self.store.append(Given(row, changes, [last]))
-            except ValueError:  # there is an entry of this number
-                await self.store.append(Given(row, {**changes, "sequence": row.sequence}))
+        if row is not None and row.fence == run.fence and row.status in GOING:
+            await self._end_stored(row, "What has happened in it cannot be written")
+
+    async def _end_stored(self, row: Row, message: str) -> None:
+        """Say in the store that an execution goes on no more."""
+        changes, last = given_up(row, message, self.context.clock.time_ns())
+        try:
+            await self.store.append(Given(row, changes, [last]))
+        except ValueError:  # there is an entry of this number
+            await self.store.append(Given(row, {**changes, "sequence": row.sequence}))
 
     async def _expire(self) -> None:
         """Let the executions go on whose waits have been open for too long."""
@@ -252,7 +255,7 @@ class Runtime:
                 continue
             with self._damage_of(row):
                 found = await self.store.find(row.id)
-                if found is not None and found.status in ("queued", "running"):
+                if found is not None and found.status in GOING:
                     await self._take_on(found)
 
     @contextmanager
@@ -277,10 +280,9 @@ class Runtime:
             return
         if claimed.attempt > self.config.max_recoveries + 1:
             why = f"Its process has ended {claimed.attempt - 1} times; the execution may be what ends it"
-            self.begin(run, lambda: run.interrupt_now(why), ends=True)
-            return
-        ready = run.extra.ready
-        self.begin(run, lambda: run.go_on(ready, recovered=True))
+            self.end(run, lambda: run.interrupt_now(why))
+        else:
+            self.go_on(run, recovered=True)
 
     async def _follow(self) -> None:
         """Read the workflow files again when another process has."""
@@ -295,7 +297,7 @@ class Runtime:
             keep = max(self.config.retention_days * 24, self.config.idempotency_hours) * 3_600
             more = True
             while more:
-                more = await self.store.prune(now - int(keep * 1e9), now) >= MOST_PRUNED
+                more = await self.store.prune(now - int(keep * 1e9), now, MOST_PRUNED) >= MOST_PRUNED
 
     # Executions that are brought back.
 
@@ -341,12 +343,8 @@ class Runtime:
         except (RequestRefused, NodeFailure, StoreDamaged, KeyError, ValueError, TypeError, RecursionError) as exc:
             message = exc.message if isinstance(exc, AgentMapError) else "What is stored of it is damaged"
             logger.error("%s: the execution cannot go on: %s", row.id, message)
-            changes, last = given_up(row, message, self.context.clock.time_ns())
             try:
-                try:
-                    await self.store.append(Given(row, changes, [last]))
-                except ValueError:  # among damaged entries there is one of this number
-                    await self.store.append(Given(row, {**changes, "sequence": row.sequence}))
+                await self._end_stored(row, message)
             except StoreUnavailable:
                 self._hand_back(row, back)
                 raise
@@ -369,14 +367,18 @@ class Runtime:
             else:
                 return
 
-    def begin(self, run: Run, go: Callable[[], None], *, ends: bool = False) -> None:
-        """Let a restored run go on, when there is a slot. `go` that only `ends` it needs none."""
+    def go_on(self, run: Run, *, recovered: bool = False) -> None:
+        """Let a restored run go on, when there is a slot."""
         self.live[run.id] = run
-        if ends:
-            self.running.add(run)
-            go()
-        else:
-            self._when_free(run, go if run.records else run.start)
+        # One without records was accepted, and no more.
+        go = partial(run.go_on, run.extra.ready, recovered=recovered) if run.records else run.start
+        self._when_free(run, go)
+
+    def end(self, run: Run, how: Callable[[], None]) -> None:
+        """End a restored run; that needs no slot."""
+        self.live[run.id] = run
+        self.running.add(run)
+        how()
 
     def _when_free(self, run: Run, go: Callable[[], None]) -> None:
         if len(self.running) >= self.config.max_running or self._queue:
@@ -389,10 +391,7 @@ class Runtime:
         """The plan of a content hash: the one that is served, or the one that the store has pinned."""
         plan = self._served(definition, graph_id)
         if plan is None:
-            text = await self.store.pinned(definition)
-            if text is None:
-                raise StoreDamaged(None, f"the definition {definition} is not there")
-            plan = self._plan(unpinned(text, definition))
+            plan = self._unpinned(await self._pinned(definition), definition)
         return plan
 
     async def kept_plans(self, head: Mapping[str, Any]) -> Callable[[Workflow, str], Plan]:
@@ -400,11 +399,14 @@ class Runtime:
         versions: dict[str, str] = dict(head.get("parts") or {})
         plans = {}
         for version in set(versions.values()):
-            text = await self.store.pinned(version)
-            if text is None:
-                raise StoreDamaged(None, f"the definition {version} is not there")
-            plans[version] = partial(self._unpinned, text, version)
+            plans[version] = partial(self._unpinned, await self._pinned(version), version)
         return kept(versions, plans, self._plan_for()) if versions else self._plan_for()
+
+    async def _pinned(self, definition: str) -> str:
+        text = await self.store.pinned(definition)
+        if text is None:
+            raise StoreDamaged(None, f"the definition {definition} is not there")
+        return text
 
     def _unpinned(self, text: str, version: str) -> Plan:
         return self._plan(unpinned(text, version))
@@ -429,7 +431,7 @@ class Runtime:
         text = await self.store.pinned(definition)
         if text is None:
             raise SubworkflowFailed(f"The definition that {reference!r} began with is not in the store")
-        return self._plan(unpinned(text, definition))
+        return self._unpinned(text, definition)
 
     # Answers.
 
@@ -469,15 +471,13 @@ class Runtime:
         claimed = await self.store.claim(row, self.runner)
         run = None if claimed is None else await self.restored(claimed, back="suspended")
         if run is not None:
-            self.begin(run, run.cancel, ends=True)
+            self.end(run, run.cancel)
         return run
 
     async def _resumed(self, row: Row, path: str, answer: Answer) -> Run | None:
         assert self.runner is not None  # noqa: S101
         wait = next((wait for wait in waits_of(row.id, row.waits) if wait["path"] == path), None)
-        if wait is None:
-            return None
-        if row.status != "suspended":  # who runs it takes its answers
+        if wait is None or row.status != "suspended":  # who runs it takes its answers
             return None
         claimed = await self.store.claim(row, self.runner)
         if claimed is None:
@@ -495,8 +495,7 @@ class Runtime:
             raise StoreDamaged(row.id, "its entries are not what they should be") from exc
         run = await self.restored(claimed)
         if run is not None:
-            ready = run.extra.ready
-            self.begin(run, lambda: run.go_on(ready))
+            self.go_on(run)
         return run
 
     async def _answered(self, row: Row, wait: Mapping[str, Any], answer: Answer, now: int) -> Given:
@@ -512,7 +511,7 @@ class Runtime:
                 raise StoreDamaged(row.id, "its entries are not all there")
             own = [entry for entry in everything if entry.path == place]
             last = own[-1]
-            number = last.sequence + (2 if json.loads(last.text)[0] == RAN else 1)
+            number = last.sequence + width(json.loads(last.text)[0])
             asked = next((
                 found for entry in reversed(own)
                 if (found := json.loads(entry.text))[0] == SUSPENDED and found[5]["path"] == path
@@ -524,8 +523,7 @@ class Runtime:
             if not place:
                 top = number
         waits = [one for one in waits_of(row.id, row.waits) if one["path"] != path]
-        wake = min((one["expires"] for one in waits if one["expires"]), default=None)
-        return Given(row, {"sequence": top, "waits": json.dumps(waits), "wake": wake}, entries)
+        return Given(row, {"sequence": top, "waits": json.dumps(waits), "wake": wake_of(waits)}, entries)
 
     # Slots.
 
@@ -543,7 +541,7 @@ class Runtime:
         self._when_free(run, run.start)
 
     def ended(self, run: Run) -> None:
-        if run.parent_id is not None:
+        if run.parent is not None:
             return
         if run in self.running:
             self.running.discard(run)
@@ -683,68 +681,3 @@ def given_up(row: Row, message: str, now: int) -> tuple[dict[str, Any], Entry]:
 
 def expired(waits: Iterable[Mapping[str, Any]], now: int) -> list[str]:
     return [wait["path"] for wait in waits if wait["expires"] is not None and wait["expires"] <= now]
-
-
-class Watchdog:
-    """Warns, with the line, when an agent keeps the event loop from turning.
-
-    A thread asks the loop for a sign of life while agents are awaited, and looks at the loop's stack when none comes.
-    """
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, threshold: float) -> None:
-        self._loop = loop
-        self._threshold = threshold
-        self._loop_thread = threading.get_ident()
-        self._awaited = 0
-        self._wake = threading.Event()
-        self._beat = threading.Event()
-        self._stopped = threading.Event()
-        self._thread: threading.Thread | None = None
-
-    def enter(self) -> None:
-        self._awaited += 1
-        if self._awaited == 1 and self._threshold:
-            self._wake.set()
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._watch, name="agentmap-watchdog", daemon=True)
-                self._thread.start()
-
-    def leave(self) -> None:
-        self._awaited -= 1
-
-    def stop(self) -> None:
-        self._stopped.set()
-        self._wake.set()
-        self._beat.set()
-
-    def _watch(self) -> None:
-        while not self._stopped.wait(self._threshold / 2):
-            if not self._awaited:
-                self._wake.clear()
-                self._wake.wait(60.0)
-                continue
-            self._beat.clear()
-            try:
-                self._loop.call_soon_threadsafe(self._beat.set)
-            except RuntimeError:  # the loop is closed
-                return
-            if not self._beat.wait(self._threshold):
-                self._warn()
-                self._beat.wait()
-
-    def _warn(self) -> None:
-        """Name the agent on the loop's stack; what else keeps a loop busy is not ours to report."""
-        frame = sys._current_frames().get(self._loop_thread)
-        while frame is not None and frame.f_code is not _CALLED:
-            inner, frame = frame, frame.f_back
-        if frame is not None:
-            node = frame.f_locals["node"]
-            where = f"{inner.f_code.co_filename}:{inner.f_lineno}, in {inner.f_code.co_name}"
-            logger.warning(
-                "The agent of %s/%s (%s) has blocked the event loop for %g s at %s; make it await, or a plain "
-                "function, which runs in a thread",
-                node.node.graph, node.name, node.agent.name, self._threshold, where,
-            )  # fmt: skip
-
-
-_CALLED: Final = Run.called.__code__

@@ -134,6 +134,11 @@ def waits_of(execution_id: str, text: str) -> list[Wait]:
     raise StoreDamaged(execution_id, "its waits are none")
 
 
+def wake_of(waits: Iterable[Wait]) -> int | None:
+    """When the first of them expires."""
+    return min((wait["expires"] for wait in waits if wait["expires"]), default=None)
+
+
 def _is_wait(wait: dict[str, Any]) -> bool:
     return all(name in wait and isinstance(wait[name], kind) for name, kind in _KINDS.items())
 

@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from ..errors import AgentMapError, StoreUnusable
 from ..services.agentmap import AgentMapService
 from ..services.executions import CallOptions, call_options
+from ..stores.store import GOING
 from .deadlines import Deadlines
 from .keys import Keys
 from .problems import RETRY_AFTER, Refusal, refusal_of, refusal_of_http
@@ -19,7 +20,6 @@ from .problems import RETRY_AFTER, Refusal, refusal_of, refusal_of_http
 T = TypeVar("T")
 Expected = Refusal | AgentMapError | HTTPException
 
-GOING: Final = ("queued", "running")
 FROM_HTTP: Final = CallOptions(door="http")
 FOR_EVER: Final = 1e9
 
@@ -111,8 +111,7 @@ class Calls:
             task = asyncio.ensure_future(self.service.execute_workflow(graph_name, state, context))
         finally:
             call_options.reset(token)
-        self._kept.add(task)
-        task.add_done_callback(self._kept.discard)
+        self._keep(task)
         try:
             if seconds != 0:
                 await asyncio.wait({task}, timeout=seconds)
@@ -135,11 +134,15 @@ class Calls:
         finally:
             call_options.reset(token)
 
+    def _keep(self, task: asyncio.Future[Any]) -> None:
+        """Hold a task until it has ended; the event loop does not."""
+        self._kept.add(task)
+        task.add_done_callback(self._kept.discard)
+
     async def kept(self, work: Coroutine[Any, Any, T]) -> T:
         """Await `work` in a task that goes on when the caller is cancelled."""
         task = asyncio.ensure_future(work)
-        self._kept.add(task)
-        task.add_done_callback(self._kept.discard)
+        self._keep(task)
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:

@@ -8,6 +8,7 @@ from typing import Any, Final
 from starlette.responses import Response
 
 from ..errors import UnknownExecution
+from ..stores.store import GOING, UNFINISHED
 from .auth import ask
 from .body import read_json, read_optional_json
 from .exchange import Exchange
@@ -26,8 +27,6 @@ FRESH: Final = {"Cache-Control": "no-store"}
 MOST_EVENTS: Final = 1_000
 MOST_LOOKED_AT: Final = 2_000
 """Executions that one request for a list looks at, those included that the caller may not see."""
-WAITING: Final = ("queued", "running", "suspended")
-"""In which states an execution may have open waits."""
 
 
 async def list_executions(exchange: Exchange) -> Response:
@@ -45,7 +44,7 @@ async def list_executions(exchange: Exchange) -> Response:
         size = page.limit + 1 - len(found)
         rows = await exchange.calls.service.list_executions(
             graph=page.graph,
-            status=page.statuses or (WAITING if page.waiting_for_me else ()),
+            status=page.statuses or (UNFINISHED if page.waiting_for_me else ()),
             owner=mine,
             tag=page.tag,
             since=page.since,
@@ -92,7 +91,7 @@ async def status(exchange: Exchange) -> Response:
     """`GET /executions/{execution_id}`"""
     seconds = _seconds(exchange)
     sight = await look(exchange, "execution")
-    if seconds and sight.document["status"] in ("queued", "running"):
+    if seconds and sight.document["status"] in GOING:
         await _changed(exchange, sight.document["execution_id"], seconds)
         sight = await look(exchange, "execution")
     return await _sent(exchange, sight)

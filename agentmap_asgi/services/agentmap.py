@@ -33,7 +33,7 @@ from ..execution.parts import parts_of
 from ..execution.plan import Plan
 from ..execution.runtime import Runtime
 from ..execution.values import copied
-from ..stores.store import Store
+from ..stores.store import GOING, Store
 from ..stores.transient import TransientStore
 from ..workflows import checks, drawing
 from ..workflows.catalogue import Catalogue, Changes
@@ -128,7 +128,7 @@ class AgentMapService(Executions):
     ) -> dict[str, Any]:
         run, found = await self._begun(graph_name, initial_state, context, call_options.get())
         if run is None:
-            while found["status"] in ("queued", "running"):
+            while found["status"] in GOING:
                 found = await self.until_settled(found["execution_id"], 60.0)
             return found
         if not run.settled:

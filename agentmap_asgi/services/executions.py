@@ -11,7 +11,6 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 from contextvars import ContextVar
 from dataclasses import replace
-from functools import partial
 from typing import Any, Final, NamedTuple
 
 from ..agents.registry import Registry
@@ -22,7 +21,7 @@ from ..errors import (
     ExecutionConflict,
     InputInvalid,
     KeyReused,
-    RequestRefused,
+    NodeFailure,
     StoreDamaged,
     StoreUnavailable,
     UnknownExecution,
@@ -33,12 +32,12 @@ from ..execution.host import Facts
 from ..execution.identity import execution_id
 from ..execution.overlay import overlaid
 from ..execution.parts import parts_of
-from ..execution.records import RAN, Record, events, events_of, stamp
+from ..execution.records import Record, events, events_of, stamp, width
 from ..execution.rewind import rewound
 from ..execution.runtime import Runtime
 from ..execution.values import copied
 from ..execution.waits import ACTIONS, EXPIRED, Answer, checked, waits_of
-from ..stores.store import FINISHED, Entry, Filter, Row, Store
+from ..stores.store import FINISHED, GOING, Entry, Filter, Row, Store
 from ..workflows import drawing
 from ..workflows.model import Workflow
 from .audit import owner
@@ -219,7 +218,7 @@ class Executions:
             found = document(run)
         else:
             found = document(run, shown="running")
-        if found["status"] in ("queued", "running"):
+        if found["status"] in GOING:
             self._forecast(run, found)
         return found
 
@@ -454,10 +453,8 @@ class Executions:
             raise InputInvalid(f"The action is one of {', '.join(ACTIONS)} or cancel", pointer="/action")
         try:
             data = copied(data, "data", limit=self.config.max_output_bytes)
-        except RequestRefused:
-            raise
-        except Exception as exc:
-            raise InputInvalid(str(exc), pointer="/data") from None
+        except NodeFailure as exc:
+            raise InputInvalid(exc.message, pointer="/data") from None
         runtime = await self._ready_runtime()
         answer = Answer(action, data, by)
         run = self._live(execution_id)
@@ -534,12 +531,12 @@ class Executions:
             if said is not None:
                 return said
             now = await self.store.find(row.id)
-            if now is None or now.status not in ("queued", "running"):
+            if now is None or now.status not in GOING:
                 break
             await asyncio.sleep(0.05)
         if await self.store.withdraw(number):
             now = await self.store.find(row.id)
-            if now is not None and now.status in ("queued", "running"):
+            if now is not None and now.status in GOING:
                 raise StoreUnavailable("The process that runs the execution does not answer; try again")
             return "ended"
         return await self.store.outcome(number) or "done"
@@ -627,15 +624,12 @@ class Executions:
         """Keep a new execution with the entries of an old one, and let it go on."""
         if entries:
             made.status = "running"
-            begun = Again(made, entries)
-            await self.store.create(begun)
-            if not self.store.durable:
-                await self.store.append(begun)
+            await self.store.create(Again(made, entries))
             row = await self._row(made.id)
             restored = await runtime.restored(row)
             if restored is None:
                 return await self._stored(made.id)
-            runtime.begin(restored, partial(restored.go_on, restored.extra.ready))
+            runtime.go_on(restored)
         else:
             restored = made
             await self.store.create(made)
@@ -662,27 +656,22 @@ class Executions:
 
 
 class Again:
-    """A retry on its way into a store: a Start with entries, and where these need a write of their own, that Batch."""
+    """A retry on its way into a store: a Start with entries."""
 
     key = None
 
     def __init__(self, run: Run, entries: list[Entry]) -> None:
         self.id = run.id
-        self.fence = 0
-        self.status = "running"
         self._run = run
         self._entries = entries
         last = max((entry for entry in entries if not entry.path), key=lambda entry: entry.sequence)
-        self._sequence = last.sequence + (json.loads(last.text)[0] == RAN)
+        self._sequence = last.sequence + width(json.loads(last.text)[0]) - 1
 
     def row(self) -> Row:
         return replace(self._run.row(), sequence=self._sequence)
 
     def pins(self) -> Mapping[str, str]:
         return self._run.pins()
-
-    def changes(self) -> Mapping[str, Any]:
-        return {"status": "running", "sequence": self._sequence}
 
     def entries(self) -> list[Entry]:
         return self._entries

@@ -100,8 +100,7 @@ class Create(Job[Row | None]):
 
     def prepare(self, columns: Columns) -> None:
         self._row = columns.values(self._start.row())
-        entries = getattr(self._start, "entries", tuple)  # a retry has some from the beginning
-        self._entries = columns.entries(self._start.id, entries())
+        self._entries = columns.entries(self._start.id, self._start.entries())
 
     def do(self, desk: Desk) -> Row | None:
         if not desk.connection.execute(schema.INSERT, self._row).rowcount:

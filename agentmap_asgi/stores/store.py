@@ -15,7 +15,8 @@ from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
-UNFINISHED = ("queued", "running", "suspended")
+GOING = ("queued", "running")
+UNFINISHED = (*GOING, "suspended")
 FINISHED = ("completed", "failed", "cancelled", "interrupted")
 
 
@@ -77,6 +78,9 @@ class Start(Protocol):
     @property
     def key(self) -> str | None: ...
     def row(self) -> Row: ...
+    def entries(self) -> Iterable[Entry]:
+        """What it begins with: a retry has what it keeps of the execution before."""
+
     def pins(self) -> Mapping[str, str]:
         """Definitions by content hash, for those that the store does not have."""
 

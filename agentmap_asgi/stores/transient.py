@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
-from .store import FINISHED, Batch, Command, Entry, Filter, Row, Runner, Start, chosen
+from .store import FINISHED, GOING, Batch, Command, Entry, Filter, Row, Runner, Start, chosen
 
 T = TypeVar("T")
 logger = logging.getLogger("agentmap_asgi.stores")
@@ -55,7 +55,7 @@ class _Record:
         """None until somebody claims it: before that only its creator can write."""
         self._row: Row | None = None
         self._changed = 0
-        self._entries: list[Entry] = []
+        self._entries: list[Entry] | None = None
         self._listed = 0
         self._broken: set[int] = set()
         """Numbers of batches that could not be read: they count as not written."""
@@ -78,6 +78,8 @@ class _Record:
         return self._row
 
     def entries(self) -> list[Entry]:
+        if self._entries is None:
+            self._entries = sorted(self.start.entries())
         if self._listed < len(self.batches):
             while self._listed < len(self.batches):
                 number = self._listed
@@ -218,8 +220,7 @@ class TransientStore:
                 (
                     row
                     for row in self._rows()
-                    if row.status in ("queued", "running")
-                    and not (row.runner in self._runners and self._runners[row.runner].live)
+                    if row.status in GOING and not (row.runner in self._runners and self._runners[row.runner].live)
                 ),
                 key=_age,
             )

@@ -110,6 +110,11 @@ def _object(value: str, problems: list[Problem]) -> dict[str, Any] | None:
     return checked
 
 
+def parts(option: Any) -> list[Any]:
+    """A list as authors write it in an option: a JSON list, or a text with | or commas."""
+    return option if isinstance(option, list) else str(option).replace(",", "|").split("|")
+
+
 def _refuse(constant: str) -> Any:
     raise _Refused(f"{constant} is no JSON")
 

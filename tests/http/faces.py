@@ -215,7 +215,7 @@ WAYS = (
     Way("included", _included, PREFIX, PREFIX),
     Way("included, root_path stripped", _included, PREFIX, "/proxy/workflows", "/proxy"),
     Way("included, root_path in the path", _included, "/proxy/workflows", "/proxy/workflows", "/proxy"),
-    Way("included, root_path like a route's start", _included, PREFIX, "/work/workflows", "/work"),
+    Way("included, root_path like a route's start", _included, PREFIX, "/wor/workflows", "/wor"),
     Way("included in a router", _included_in_router, "/v1/api/workflows", "/v1/api/workflows"),
     Way("included, then mounted", _included_and_mounted, "/inner/workflows", "/inner/workflows"),
     Way(

@@ -36,6 +36,9 @@ class FakeStart:
     def key(self) -> str | None:
         return self.made.key
 
+    def entries(self) -> Iterable[Entry]:
+        return ()
+
     def row(self) -> Row:
         if self.fault is not None:
             raise self.fault
