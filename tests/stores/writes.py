@@ -27,6 +27,7 @@ class FakeStart:
     made: Row
     given: Mapping[str, str] = field(default_factory=dict)
     fault: BaseException | None = None
+    listed: Iterable[Entry] = ()
 
     @property
     def id(self) -> str:
@@ -37,7 +38,7 @@ class FakeStart:
         return self.made.key
 
     def entries(self) -> Iterable[Entry]:
-        return ()
+        return self.listed
 
     def row(self) -> Row:
         if self.fault is not None:
