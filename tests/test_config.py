@@ -272,4 +272,4 @@ def test_the_environment_is_read_in_one_place() -> None:
         for path in sorted(package.rglob("*.py"))
         if re.search(r"\benviron\b|getenv", path.read_text(encoding="utf-8"))
     ]
-    assert readers == ["__main__.py", "config.py"]
+    assert readers == ["commands/serve.py", "config.py"]

@@ -23,7 +23,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("services.agentmap", "services.executions", "services.migration"),
     ("http", "ui"),
     ("app", "services.fastapi", "services.mounting"),
-    ("", "__main__", "maintenance", "testing"),
+    ("", "__main__", "commands", "testing"),
 )
 """Lowest first. A room stands for its modules; a module of its own line (`execution.executor`) goes before its room.
 
@@ -33,7 +33,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 ONLY_IN: dict[str, tuple[str, ...]] = {
     "starlette": ("http", "app", "ui", "services.fastapi", "services.mounting"),
     "fastapi": ("services.fastapi",),
-    "uvicorn": ("__main__",),
+    "uvicorn": ("commands",),
     "pydantic": ("http",),
     "sqlite3": ("stores.files", "stores.jobs", "stores.sqlite", "stores.upkeep", "stores.writer"),
     "httpx": ("testing",),

@@ -19,7 +19,7 @@ import pytest
 
 import agentmap_asgi
 from agentmap_asgi import AgentMapService
-from agentmap_asgi.__main__ import main
+from agentmap_asgi.__main__ import COMMANDS, main
 from agentmap_asgi.http.keys import new_key
 
 CSV = (
@@ -454,6 +454,26 @@ def test_importing_the_package_imports_little() -> None:
     assert loaded("import agentmap_asgi; agentmap_asgi.AgentMapApp") & heavy == {"starlette", "pydantic"}
     assert loaded("import agentmap_asgi.__main__") & heavy == set()
     assert "networkx" not in loaded("import fastapi, agentmap_asgi; agentmap_asgi.include_agentmap_routes")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_is_a_module(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of the name that the table of commands has; it describes its own arguments, and no other command is imported."""
+    with pytest.raises(SystemExit) as ended:
+        main([name, "--help"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.startswith(f"usage: agentmap-asgi {name} ")
+    code = f"""
+import contextlib, sys
+from agentmap_asgi.__main__ import main
+with contextlib.suppress(SystemExit):
+    main([{name!r}, "--help"])
+print(*sys.modules)
+"""
+    ended_well = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    printed = ended_well.stdout.splitlines()[-1]
+    modules = {name.rpartition(".")[2] for name in printed.split() if name.startswith("agentmap_asgi.commands.")}
+    assert modules & set(COMMANDS) == {name}
 
 
 def test_serving_does_not_need_fastapi(source: Path) -> None:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 
-def add_store(commands: Any) -> None:
-    """Add `store` to the commands of the command line."""
-    parser = commands.add_parser("store", help="check, copy and clean up the file that executions are kept in")
+def add(parser: argparse.ArgumentParser) -> None:
+    """Describe the commands below this one, and their arguments."""
     below = parser.add_subparsers(required=True, metavar="COMMAND")
 
     check = below.add_parser("check", help="look at every row and every checksum")
@@ -33,14 +31,14 @@ def _file(parser: argparse.ArgumentParser) -> None:
 
 
 def _place(arguments: argparse.Namespace) -> Path:
-    from .config import AgentMapConfig
-    from .stores.upkeep import place
+    from ..config import AgentMapConfig
+    from ..stores.upkeep import place
 
     return place(arguments.store or AgentMapConfig.from_env(file=arguments.config).storage_url)
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from .stores.upkeep import check
+    from ..stores.upkeep import check
 
     report = check(_place(arguments))
     for reason in report.reasons:
@@ -56,7 +54,7 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _backup(arguments: argparse.Namespace) -> int:
-    from .stores.upkeep import backup
+    from ..stores.upkeep import backup
 
     size = backup(_place(arguments), Path(arguments.target))
     print(f"{arguments.target}: {size} bytes")
@@ -64,7 +62,7 @@ def _backup(arguments: argparse.Namespace) -> int:
 
 
 def _prune(arguments: argparse.Namespace) -> int:
-    from .stores.upkeep import prune
+    from ..stores.upkeep import prune
 
     print(f"{prune(_place(arguments), arguments.days)} executions forgotten")
     return 0
