@@ -12,7 +12,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     """Describe the command's arguments."""
     add_source(parser)
     add_graph(parser)
-    parser.add_argument("--format", choices=("mermaid", "dot", "json"), default="mermaid", help="(%(default)s)")
+    parser.add_argument("--format", choices=("mermaid", "dot", "json", "svg"), default="mermaid", help="(%(default)s)")
     parser.set_defaults(command=_draw)
 
 

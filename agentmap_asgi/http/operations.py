@@ -69,7 +69,9 @@ class Operation:
         return self.path.replace(":path}", "}")
 
 
-FORMAT: Final = (Query("format", "How it is drawn: an object (default), or a text", ("json", "mermaid", "dot")),)
+FORMAT: Final = (
+    Query("format", "How it is drawn: an object (default), a text, or an image", ("json", "mermaid", "dot", "svg")),
+)
 
 FOLLOW: Final = Query("follow", "Go on while the execution waits for answers", ("true", "false"))
 AFTER: Final = Query("after", "Only events with a greater sequence", schema={"type": "integer", "minimum": 0})
@@ -257,8 +259,10 @@ OPERATIONS: Final = (
         handler=executions.graph,
         summary="Draw the workflow of an execution with the state of each node",
         scope="read",
+        query=(Query("format", "How it is drawn: an object (default), or an image", ("json", "svg")),),
+        texts=(reading.SVG,),
         answer=schemas.Drawing,
-        problems=EXECUTION_PROBLEMS,
+        problems=(*EXECUTION_PROBLEMS, 422),
     ),
     Operation(
         method="POST",
@@ -374,7 +378,7 @@ OPERATIONS: Final = (
         scope="read",
         query=FORMAT,
         answer=schemas.Drawing,
-        texts=(reading.MERMAID, reading.DOT),
+        texts=(reading.MERMAID, reading.DOT, reading.SVG),
         problems=(*READ_PROBLEMS, 422),
     ),
     Operation(
@@ -406,7 +410,7 @@ OPERATIONS: Final = (
         scope="read",
         query=FORMAT,
         answer=schemas.Drawing,
-        texts=(reading.MERMAID, reading.DOT),
+        texts=(reading.MERMAID, reading.DOT, reading.SVG),
         problems=(*READ_PROBLEMS, 422),
     ),
     Operation(

@@ -68,7 +68,7 @@ def no_content(status: int = 204, headers: Mapping[str, str] | None = None) -> R
     return reply
 
 
-def text_reply(text: str, media_type: str = "text/plain") -> Reply:
+def text_reply(text: str, media_type: str = "text/plain", headers: Mapping[str, str] | None = None) -> Reply:
     """A text that browsers must not take for something else."""
     kind = f"{media_type}; charset=utf-8".encode("latin-1")
-    return Reply(text.encode(), 200, kind, {"X-Content-Type-Options": "nosniff"})
+    return Reply(text.encode(), 200, kind, {"X-Content-Type-Options": "nosniff", **(headers or {})})

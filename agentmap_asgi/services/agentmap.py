@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Final, Literal, overload
+from typing import Any, Final, Literal, TypeVar, overload
 from weakref import WeakKeyDictionary
 
 from anyio import CapacityLimiter, to_thread
@@ -35,7 +35,7 @@ from ..execution.runtime import Runtime
 from ..execution.values import copied
 from ..stores.store import GOING, Store
 from ..stores.transient import TransientStore
-from ..workflows import checks, drawing
+from ..workflows import checks, drawing, svg
 from ..workflows.catalogue import Catalogue, Changes
 from ..workflows.diagnostics import SEVERITIES, Diagnostic
 from ..workflows.loader import Loaded, read_workflows
@@ -47,13 +47,14 @@ from .executions import Executions, call_options
 from .inputs import validated
 from .instruments import Instruments
 
-logger = logging.getLogger("agentmap_asgi")
+T = TypeVar("T")
 
+logger = logging.getLogger("agentmap_asgi")
 
 MOST_SHOWN: Final = 1_000
 """Diagnostics in one answer about a file."""
 MOST_CHECKS: Final = 2
-"""Uploaded files that are looked at at once; it is work for the processor."""
+"""Uploaded files that are looked at, and images that are drawn, at once; it is work for the processor."""
 
 
 class AgentMapService(Executions):
@@ -204,15 +205,20 @@ class AgentMapService(Executions):
     @overload
     def draw_workflow(self, graph_name: str, form: Literal["json"]) -> dict[str, Any]: ...
     @overload
-    def draw_workflow(self, graph_name: str, form: Literal["mermaid", "dot"]) -> str: ...
+    def draw_workflow(self, graph_name: str, form: Literal["mermaid", "dot", "svg"]) -> str: ...
     def draw_workflow(self, graph_name: str, form: str = "json") -> dict[str, Any] | str:
-        """The graph as an object, or as Mermaid or DOT text."""
+        """The graph as an object, as Mermaid or DOT text, or as an SVG image (which takes a while when it is large)."""
         workflow = self.catalogue.find(graph_name)
         if form == "mermaid":
             return drawing.to_mermaid(workflow, self.registry)
         if form == "dot":
             return drawing.to_dot(workflow, self.registry)
-        return drawing.to_dict(workflow, self.registry)
+        drawn = drawing.to_dict(workflow, self.registry)
+        return svg.to_svg(drawn) if form == "svg" else drawn
+
+    async def to_svg(self, drawn: Mapping[str, Any]) -> str:
+        """The image of a drawing that `draw_workflow` or `draw_execution` gave as an object, made in a thread."""
+        return await self._aside(svg.to_svg, drawn)
 
     def validate_workflows(self, data: bytes, file: str = "upload.csv") -> dict[str, Any]:
         """Every diagnostic of a CSV file; nothing of it is run or kept. Blocks, up to seconds for a large file.
@@ -242,12 +248,16 @@ class AgentMapService(Executions):
         }
 
     async def check_upload(self, data: bytes, file: str) -> dict[str, Any]:
-        """`validate_workflows` in a thread: the event loop goes on meanwhile. MOST_CHECKS at a time, the rest wait."""
+        """`validate_workflows` in a thread: the event loop goes on meanwhile."""
+        return await self._aside(self.validate_workflows, data, file)
+
+    async def _aside(self, work: Callable[..., T], *arguments: Any) -> T:
+        """Do what takes long in a thread, MOST_CHECKS at a time; the rest wait."""
         loop = asyncio.get_running_loop()
         places = self._checks.get(loop)
         if places is None:
             places = self._checks[loop] = CapacityLimiter(MOST_CHECKS)
-        return await to_thread.run_sync(self.validate_workflows, data, file, limiter=places)
+        return await to_thread.run_sync(work, *arguments, limiter=places)
 
     def readiness(self) -> dict[str, Any]:
         """Whether new executions are taken on, and how much is going on."""

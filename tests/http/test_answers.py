@@ -274,6 +274,11 @@ async def test_drawings_are_text_that_stays_text(service: AgentMapService) -> No
         assert mermaid.text.startswith("flowchart")
         dot = await http.get("/Hello/graph?format=dot")
         assert dot.headers["content-type"] == "text/vnd.graphviz; charset=utf-8"
+        image = await http.get("/Hello/graph?format=svg")
+        assert image.headers["content-type"] == "image/svg+xml; charset=utf-8"
+        assert image.headers["content-security-policy"].startswith("default-src 'none';")
+        assert image.headers["x-content-type-options"] == "nosniff"
+        assert image.text.startswith("<svg ")
         drawing = (await http.get("/Hello/graph?format=json")).json()
         assert [(edge["source"], edge["target"]) for edge in drawing["edges"]] == [("Greet", "Part")]
         refused = await http.get("/Hello/graph?format=exe")

@@ -167,6 +167,7 @@ def test_workflows_are_drawn(source: Path, capsys: pytest.CaptureFixture[str]) -
     """Mermaid, DOT or JSON."""
     assert run(capsys, "graph", source, "Hello")[1].startswith("flowchart")
     assert run(capsys, "graph", source, "Hello", "--format", "dot")[1].startswith("digraph")
+    assert run(capsys, "graph", source, "Hello", "--format", "svg")[1].startswith("<svg")
     assert json.loads(run(capsys, "graph", source, "Hello", "--format", "json")[1])["name"] == "Hello"
 
 

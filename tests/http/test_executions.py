@@ -252,6 +252,11 @@ async def test_the_drawing_shows_what_became_of_each_node(face: str, store: str,
         assert await states(asks["execution_id"]) == {"Ask": "waiting", "Told": "pending"}
         fails = (await served.http.post("/execute", json={"graph_name": "Fails"})).json()
         assert await states(fails["execution_id"]) == {"First": "completed", "Second": "failed"}
+        image = await served.http.get(f"/executions/{fails['execution_id']}/graph?format=svg")
+        assert image.headers["content-type"] == "image/svg+xml; charset=utf-8"
+        assert 'class="node entry completed" data-node="First"' in image.text
+        assert 'class="node failed" data-node="Second"' in image.text
+        assert (await served.http.get(f"/executions/{fails['execution_id']}/graph?format=dot")).status_code == 422
 
 
 @faces
