@@ -61,11 +61,23 @@ class Call(Protocol):
     async def resolve(self, name: str) -> Any:
         """Any service of the context object, opened on first use."""
 
+    def secret(self, name: str) -> str:
+        """A secret of the context object; it is masked in what this execution says. Raises ServiceMissing."""
+
     def report(self, progress: float, message: str = "") -> None:
-        """Say how far the work is: 0.0 to 1.0."""
+        """Say how far the work is: 0.0 to 1.0. Those who watch the execution see it as a `progress` event."""
 
     def log(self, message: str, **fields: Any) -> None:
-        """A line in the log, with the execution's and the node's names."""
+        """A line in the log, with the execution's and the node's names, and a `log` event for those who watch."""
+
+    def token(self, text: str, *, last: bool = False) -> None:
+        """A piece of a text that is being made, as a `token` event for those who watch. `last` ends the text."""
+
+    def again(self) -> None:
+        """The pieces of text that follow are of an answer that begins anew."""
+
+    def spend(self, **used: int) -> None:
+        """Count what the node uses: `call.spend(requests=1, input_tokens=20)`; it stands under `usage`."""
 
 
 class Outcome(NamedTuple):

@@ -10,11 +10,13 @@ from ..errors import ResultInvalid, ServiceMissing
 from ..scopes import NodeScope, RunScope
 from ..workflows.model import Node
 from .fields import gather
+from .live import LOG, PROGRESS, TOKEN
 from .plan import PlanNode
 from .values import copied
 from .walker import Token
 
 logger = logging.getLogger("agentmap_asgi.agents")
+walk_logger = logging.getLogger("agentmap_asgi.execution")
 
 
 class Running(Protocol):
@@ -30,13 +32,17 @@ class Running(Protocol):
     def scope(self) -> RunScope: ...
     def secret(self, name: str) -> str: ...
     def masked(self, value: Any) -> Any: ...
-    def progress(self, node: str, visit: int, share: float, message: str) -> None: ...
+    @property
+    def heard(self) -> bool: ...
+    def tell(self, event: str, node: str, visit: int, item: int | None, /, **more: Any) -> None: ...
+    def spend(self, token: Token, item: int | None, used: Mapping[str, int]) -> None: ...
+    def held_back(self, text: str) -> int: ...
 
 
 class NodeCall:
     """One attempt of one run of a node. Everything is made when the agent asks for it."""
 
-    __slots__ = ("_inputs", "_plan", "_run", "_token", "_values", "attempt", "item", "node_scope")
+    __slots__ = ("_inputs", "_offset", "_plan", "_run", "_said", "_token", "_values", "attempt", "item", "node_scope")
 
     def __init__(
         self,
@@ -52,6 +58,8 @@ class NodeCall:
         self._token = token
         self._values = values
         self._inputs: dict[str, Any] | None = None
+        self._said = ""
+        self._offset = 0
         self.attempt = attempt
         self.item = item
         self.node_scope: NodeScope | None = None
@@ -112,14 +120,58 @@ class NodeCall:
             self.node_scope = self._run.scope.node_scope()
         return await self.node_scope.resolve(name)
 
+    def secret(self, name: str) -> str:
+        return self._run.secret(name)
+
+    def spend(self, **used: int) -> None:
+        self._run.spend(self._token, self.item, used)
+
     def report(self, progress: float, message: str = "") -> None:
-        self._run.progress(self._plan.name, self._token.visit, progress, self._run.masked(message))
+        walk_logger.debug(
+            "%s: %s#%d is at %.0f %%", self.execution_id, self._plan.name, self._token.visit, progress * 100
+        )
+        if self._run.heard:
+            self._tell(PROGRESS, progress=progress, message=self._run.masked(message))
 
     def log(self, message: str, **fields: Any) -> None:
         extra = {"execution_id": self.execution_id, "graph_name": self.graph_name, "node": self._plan.name}
-        extra |= self._run.masked(fields)
+        told = self._run.masked(fields)
         line = "".join(c if c.isprintable() else " " for c in self._run.masked(message))
-        logger.info("%s/%s: %s", self.graph_name, self._plan.name, line, extra={"agentmap": extra})
+        logger.info("%s/%s: %s", self.graph_name, self._plan.name, line, extra={"agentmap": extra | told})
+        if self._run.heard:
+            self._tell(LOG, message=line, fields={name: _plain(value) for name, value in told.items()})
+
+    def token(self, text: str, *, last: bool = False) -> None:
+        if not self._run.heard:
+            self._offset += len(text)
+            return
+        said = self._said + text
+        keep = 0 if last else self._run.held_back(said)
+        self._said = said[len(said) - keep :]
+        piece = said[: len(said) - keep]
+        if piece:
+            self._tell(TOKEN, text=self._run.masked(piece), offset=self._offset, attempt=self.attempt)
+            self._offset += len(self._run.masked(piece))
+
+    def said(self) -> None:
+        """The agent has returned: tell what was held back."""
+        if self._said:
+            self.token("", last=True)
+
+    def again(self) -> None:
+        """The pieces of text that follow are of an answer that begins anew."""
+        self._said, self._offset = "", 0
+
+    def _tell(self, event: str, /, **more: Any) -> None:
+        self._run.tell(event, self._plan.name, self._token.visit, self.item, **more)
+
+
+def _plain(value: Any) -> Any:
+    """A JSON value as it is, anything else as its text."""
+    try:
+        return copied(value)
+    except ResultInvalid:
+        return str(value)[:1000].encode("utf-8", "replace").decode()
 
 
 def _own(value: Any) -> Any:

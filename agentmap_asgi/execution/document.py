@@ -10,6 +10,7 @@ from ..stores.store import FINISHED, GOING, Row
 from .host import Facts
 from .plan import Plan
 from .records import shown_wait, stamp
+from .usage import shown as usage_shown
 from .values import copied
 from .waits import Wait, waits_of
 
@@ -38,6 +39,8 @@ class Shown(Protocol):
     def facts(self) -> Facts: ...
     @property
     def current(self) -> list[str]: ...
+    @property
+    def usage(self) -> Mapping[str, int]: ...
     @property
     def done(self) -> int: ...
 
@@ -75,6 +78,7 @@ def document(run: Shown, *, shown: str | None = None, shared: bool = False) -> d
         "tags": list(facts.tags),
         "attempt": run.attempt,
         "retry_of": facts.retry_of,
+        "usage": usage_shown(run.usage),
     }
     if not ended:
         found["progress"] = {"nodes_done": run.done, "current": run.current}

@@ -7,7 +7,9 @@ import logging
 import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from contextvars import Context
+from functools import partial
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
@@ -33,10 +35,26 @@ from .call import NodeCall
 from .failures import as_failure
 from .host import NO_FACTS, Facts, Host
 from .ledger import Ledger, Written
+from .live import Listener
 from .performing import PAUSE_AFTER, Performing
 from .plan import Plan, PlanNode, Targets
-from .records import BEGAN, ENDED, FINISHED, RAN, RECOVERED, RESUMED, STARTED, SUSPENDED, Finish, Record, dumps, width
-from .values import copied, masked, weight
+from .records import (
+    BEGAN,
+    ENDED,
+    FINISHED,
+    RAN,
+    RECOVERED,
+    RESUMED,
+    STARTED,
+    SUSPENDED,
+    Finish,
+    Record,
+    dumps,
+    stamp,
+    width,
+)
+from .usage import Usage, add
+from .values import begun, copied, masked, weight
 from .waits import Answer, Suspend, Wait, wait_of
 from .walker import Token, Walker
 
@@ -55,8 +73,8 @@ T = TypeVar("T")
 class Extra:
     """What only runs have that wait, are brought back, or run other workflows."""
 
-    __slots__ = ("answered", "attempts", "begun", "children", "items", "open", "owners", "parts", "ready", "restored",
-                 "waiting", "watchers")  # fmt: skip
+    __slots__ = ("answered", "attempts", "begun", "children", "items", "listeners", "open", "owners", "parts", "ready",
+                 "restored", "spent", "usage", "waiting", "watchers")  # fmt: skip
 
     def __init__(self) -> None:
         self.begun: set[Visit] = set()
@@ -79,6 +97,12 @@ class Extra:
         """Who waits there; in the root."""
         self.watchers: set[Callable[[], None]] = set()
         """Called when there is something new to tell; in the root."""
+        self.listeners: set[Listener] = set()
+        """Who is told what nobody keeps; in the root."""
+        self.spent: dict[tuple[int, int, int | None], Usage] = {}
+        """What runs of nodes, and items of them, that have not finished have used, failed attempts included."""
+        self.usage: Usage = {}
+        """What this run and its sub-workflows have used."""
         self.parts: Mapping[str, Plan] = {}
         """The sub-workflows that a new execution begins with, by place."""
 
@@ -242,8 +266,62 @@ class Run(Performing):
         """A JSON value without the secrets that agents of this run were given."""
         return masked(value, self._secrets) if self._secrets else value
 
-    def progress(self, node: str, visit: int, share: float, message: str) -> None:
-        logger.debug("%s: %s#%d is at %.0f %%", self.id, node, visit, share * 100)
+    def held_back(self, text: str) -> int:
+        """How many of the last characters of a text may be the beginning of a secret, which the next ones may end."""
+        return max((begun(text, secret) for secret in self._secrets), default=0)
+
+    @property
+    def heard(self) -> bool:
+        """Whether anybody is told what is not kept."""
+        return bool(self.root.extra.listeners)
+
+    def tell(self, event: str, node: str, visit: int, item: int | None, /, **more: Any) -> None:
+        """Tell those who watch what is not kept; may be called in any thread."""
+        if not self.heard:
+            return
+        try:
+            here = asyncio.get_running_loop() is self.host.loop
+        except RuntimeError:
+            here = False
+        if not here:
+            with suppress(RuntimeError):  # the loop is closed
+                self.host.loop.call_soon_threadsafe(partial(self.tell, event, node, visit, item, **more))
+            return
+        root = self.root
+        if self.finished or root.finished:
+            return
+        step = f"{node}#{visit}" if item is None else f"{node}#{visit}/{item}"
+        told = {
+            "sequence": None,
+            "event": event,
+            "at": stamp(self.host.context.clock.time_ns()),
+            "node": node,
+            "visit": visit,
+            "path": f"{self.path}/{step}" if self.path else step,
+            **more,
+        }
+        for listener in root.extra.listeners:
+            listener.put(root.sequence - 1, told)
+
+    def spend(self, token: Token, item: int | None, used: Mapping[str, int], *, counted: bool = False) -> None:
+        """Note what a node uses (tokens, requests, …). What its sub-workflow has used is `counted` already."""
+        if not used:
+            return
+        for place in dict.fromkeys((None, item)):
+            add(self.own().spent.setdefault((token.at, token.visit, place), {}), used)
+        if not counted:
+            self.used(used)
+
+    def used(self, used: Mapping[str, int]) -> None:
+        """Count it for this run, and for those it is a part of."""
+        run: Run | None = self
+        while run is not None:
+            add(run.own().usage, used)
+            run = run.parent
+
+    @property
+    def usage(self) -> Usage:
+        return self.extra.usage
 
     @property
     def current(self) -> list[str]:
@@ -614,7 +692,7 @@ class Run(Performing):
                 token.visit,
                 began,
                 ended,
-                Finish({}, False, targets or (), attempt, error, targets is None),
+                Finish({}, False, targets or (), attempt, error, targets is None, self.spent(token)),
             )
         )
         self.sequence = sequence + width(kind)
@@ -622,6 +700,10 @@ class Run(Performing):
             token.failure = error
             return self._walker.park(token)
         return self.complete(token, targets)
+
+    def spent(self, token: Token, item: int | None = None) -> Usage | None:
+        """What the run of a node, or an item of it, that has just finished has used in all."""
+        return self.extra.spent.pop((token.at, token.visit, item), None) if self.extra.spent else None
 
     def error_of(self, failure: NodeFailure, node: PlanNode | None, attempt: int) -> dict[str, Any]:
         return {

@@ -30,6 +30,7 @@ from .fields import MISSING, gather, getter
 from .plan import PlanNode
 from .records import BEGAN, FINISHED, ITEM, RETRIED, Finish
 from .replay import replayed
+from .usage import Usage
 from .waits import Answer, Suspend, Wait, outcome
 from .walker import Token
 
@@ -104,11 +105,16 @@ class Performing:
         @property
         def key_base(self) -> str: ...
         def secret(self, name: str) -> str: ...
-        def progress(self, node: str, visit: int, share: float, message: str) -> None: ...
+        @property
+        def heard(self) -> bool: ...
+        def tell(self, event: str, node: str, visit: int, item: int | None, /, **more: Any) -> None: ...
+        def spend(self, token: Token, item: int | None, used: Mapping[str, int], *, counted: bool = False) -> None: ...
+        def spent(self, token: Token, item: int | None = None) -> Usage | None: ...
         def sub_run(self, plan: Plan, id: str, values: dict[str, Any], token: Token, step: str) -> Run: ...
         def told(self) -> None: ...
         def out_of_steps(self) -> None: ...
         def masked(self, value: T) -> T: ...
+        def held_back(self, text: str) -> int: ...
         def weigh(self, value: Any, values: dict[str, Any]) -> None: ...
         def error_of(self, failure: NodeFailure, node: PlanNode | None, attempt: int) -> dict[str, Any]: ...
         def answer_of(self, token: Token) -> tuple[Wait, Answer] | None: ...
@@ -216,7 +222,7 @@ class Performing:
         self.extra.begun.discard(key)
         token.write(delta)
         token.flag = flag
-        self.record(FINISHED, token, began, clock(), Finish(delta, flag, targets, attempt))
+        self.record(FINISHED, token, began, clock(), Finish(delta, flag, targets, attempt, usage=self.spent(token)))
         return self.complete(token, targets)
 
     async def _kept(self) -> None:
@@ -342,6 +348,7 @@ class Performing:
                 value = run(call)
             if value.__class__ is Suspend:
                 raise value
+            call.said()
         except GeneratorExit as exc:
             if self.finished or not _running():
                 raise  # the coroutine is being closed
@@ -410,6 +417,7 @@ class Performing:
                 raise SubworkflowFailed("A sub-workflow under Map_Over cannot wait for an answer")
             raise Held()
         self.extra.children.pop(step, None)
+        self.spend(token, item, child.usage, counted=True)
         if child.status != "completed":
             error = child.error or {}
             if error.get("code") == DepthLimit.code:
@@ -450,6 +458,10 @@ class Performing:
             replayed(child, entries)
         return child
 
+    def _item_spent(self, token: Token, index: int) -> tuple[Usage, ...]:
+        spent = self.spent(token, index)
+        return () if spent is None else (spent,)
+
     async def _mapped(self, token: Token, node: PlanNode, field: str) -> list[Any]:
         """Run the node once for each item of a list, so many at a time; results in the order of the items."""
         items = getter(field)(token.values, token)
@@ -476,12 +488,12 @@ class Performing:
                 return AgentFailed("A node with Map_Over cannot wait for an answer")
             except NodeFailure as failure:
                 error = self.error_of(failure, node, getattr(failure, "attempt", 1))
-                self.record(ITEM, token, began, clock(), (index, None, error))
+                self.record(ITEM, token, began, clock(), (index, None, error, *self._item_spent(token, index)))
                 if on_error == "collect":
                     results[index] = {"error": {"code": error["code"], "message": error["message"]}}
                 return failure if on_error == "fail" or isinstance(failure, LimitReached) else None
             results[index] = value = self.masked(value)
-            self.record(ITEM, token, began, clock(), (index, value, None))
+            self.record(ITEM, token, began, clock(), (index, value, None, *self._item_spent(token, index)))
             if self.host.writes_steps:
                 await self._kept()
             return None

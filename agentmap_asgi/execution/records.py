@@ -53,6 +53,8 @@ class Finish(NamedTuple):
     error: dict[str, Any] | None = None
     parked: bool = False
     """Nothing handles the error."""
+    usage: dict[str, int] | None = None
+    """What it used: tokens, requests, …"""
 
 
 def stamp(nanoseconds: int) -> str:
@@ -80,7 +82,8 @@ def entry(plan: Plan, record: Record, wall_offset: int) -> Entry:
         if data.__class__ is not Finish:
             data = Finish({} if node.output is None or data is None else {node.output: data}, True, _fixed(node))
         targets = [plan.nodes[target].name for target in data.targets]
-        return [*head, data.delta, data.flag, targets, data.attempt, data.error, data.parked]
+        written = [*head, data.delta, data.flag, targets, data.attempt, data.error, data.parked]
+        return [*written, data.usage] if data.usage else written
     if kind in (RETRIED, ITEM, ENDED):
         return [*head, *data]
     return [*head, data]
@@ -115,7 +118,7 @@ def events_of(sequence: int, text: str) -> Iterator[dict[str, Any]]:
     elif kind == RETRIED:
         yield event("node_retry", ended, attempt=data[0], error=data[1], delay_seconds=data[2])
     elif kind == ITEM:
-        yield event("item_finished", ended, index=data[0], value=data[1], error=data[2])
+        yield event("item_finished", ended, index=data[0], value=data[1], error=data[2], usage=dict(*data[3:]))
     elif kind == SUSPENDED:
         yield event("suspended", ended, waiting=shown_wait(data[0]))
     elif kind == RESUMED:
@@ -125,7 +128,7 @@ def events_of(sequence: int, text: str) -> Iterator[dict[str, Any]]:
     elif kind == PATCHED:
         yield event("patched", ended, state_delta=data[0])
     else:
-        delta, flag, targets, attempt, error, _ = data
+        delta, flag, targets, attempt, error, _, *usage = data
         if kind == RAN:
             yield event("node_started", started, attempt=1)
         yield event(
@@ -139,6 +142,7 @@ def events_of(sequence: int, text: str) -> Iterator[dict[str, Any]]:
             edge_taken=targets,
             attempt=attempt,
             error=error,
+            usage=usage[0] if usage else {},
         )
 
 
@@ -147,6 +151,12 @@ def shown_wait(wait: dict[str, Any]) -> dict[str, Any]:
     shown = {name: wait[name] for name in ("path", "node", "type", "prompt", "options", "form", "assignees", "value")}
     expires = wait["expires"]
     return {**shown, "expires_at": None if expires is None else stamp(expires)}
+
+
+def unspent(found: Entry) -> Entry:
+    """An entry as it stands in a retry, which has not used again what the execution before it has used."""
+    fields = {RAN: 11, FINISHED: 11, ITEM: 8}.get(found[0])
+    return found[:fields]
 
 
 def dumps(value: Any) -> str:

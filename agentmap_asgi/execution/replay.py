@@ -28,6 +28,7 @@ from .records import (
     Finish,
     width,
 )
+from .usage import add, less
 from .values import copied
 from .waits import Answer
 from .walker import Token
@@ -100,8 +101,11 @@ class _Replay:
             kept = tuple(data)
             run.own().attempts[key] = data[0] + 1
         elif kind == ITEM:
-            index, value, error = kept = tuple(data)
+            index, value, error, *usage = kept = tuple(data)
             run.own().items.setdefault(key, {})[index] = (value, error)
+            for used in usage:
+                run.used(used)
+                add(run.own().spent.setdefault((at, visit, None), {}), used)
         elif kind == SUSPENDED:
             if self._own(kept, key):
                 self._begin(key)
@@ -129,7 +133,7 @@ class _Replay:
 
     def _finished(
         self, kind: int, key: tuple[int, int], delta: dict[str, Any], flag: bool, names: list[str], attempt: int,
-        error: dict[str, Any] | None, parked: bool,
+        error: dict[str, Any] | None, parked: bool, usage: dict[str, int] | None = None,
     ) -> Finish:  # fmt: skip
         run = self.run
         token = self.running.pop(key)
@@ -138,13 +142,16 @@ class _Replay:
         self.begun.discard(key)
         run.extra.items.pop(key, None)
         run.extra.attempts.pop(key, None)
+        items = run.extra.spent.pop((*key, None), {}) if run.extra.spent else {}
+        if usage:
+            run.used(less(usage, items))
         targets = tuple(run.plan.index[name] for name in names)
         token.flag = flag
         if error is None:
             token.write(copied(delta))
         else:
             token.note_error(run.plan.nodes[key[0]].name, error["message"])
-        finish = Finish(delta, flag, targets, attempt, error, parked)
+        finish = Finish(delta, flag, targets, attempt, error, parked, usage)
         if parked:
             token.failure = error
             run._walker.park(token)

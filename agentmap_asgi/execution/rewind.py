@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from ..errors import ExecutionConflict
 from ..stores.store import Entry
 from .plan import Plan
-from .records import BEGAN, ENDED, FINISHED, PATCHED, RAN, RECOVERED, STARTED, dumps, width
+from .records import BEGAN, ENDED, FINISHED, PATCHED, RAN, RECOVERED, STARTED, dumps, unspent, width
 
 
 class Rewound(NamedTuple):
@@ -65,7 +65,7 @@ def _renumbered(kept: Iterable[list[Any]]) -> list[Entry]:
     number = 1
     entries = []
     for found in kept:
-        entries.append(Entry("", number, dumps(found)))
+        entries.append(Entry("", number, dumps(unspent(found))))
         number += width(found[0])
     return entries
 
@@ -84,13 +84,13 @@ def _children(entries: list[Entry], dropped: set[str], below: frozenset[str], fa
         drop = set() if ended else _unfinished(own)
         for sequence, found in own:
             if ended or (found[0] not in (ENDED, RECOVERED) and (found[1], found[2]) not in drop):
-                kept.append(Entry(path, sequence, dumps(found)))
+                kept.append(Entry(path, sequence, dumps(unspent(found))))
     return kept
 
 
 def _parked(own: list[tuple[int, list[Any]]]) -> set[tuple[str, int]]:
     """Runs of nodes that failed, and nothing handled it."""
-    return {(node, visit) for _, (kind, node, visit, *rest) in own if kind in (RAN, FINISHED) and rest[-1]}
+    return {(node, visit) for _, (kind, node, visit, *rest) in own if kind in (RAN, FINISHED) and rest[7]}
 
 
 def _unfinished(own: list[tuple[int, list[Any]]]) -> set[tuple[str, int]]:

@@ -132,6 +132,11 @@ def _masked(value: Any, secrets: list[str]) -> Any:
     return [_masked(item, secrets) for item in value] if isinstance(value, list) else value
 
 
+def begun(text: str, secret: str) -> int:
+    """The length of the longest end of a text that a secret begins with, short of the whole secret."""
+    return next((n for n in range(min(len(text), len(secret) - 1), 0, -1) if secret.startswith(text[-n:])), 0)
+
+
 def text_of(value: Any) -> str:
     """How a value stands in a text: strings as they are, others as JSON."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -48,8 +48,12 @@ def told(event: Event, execution_id: str, graph_name: str) -> dict[str, Any]:
 
 
 def formatted(event: Event, data: Any) -> bytes:
-    """An event as it is sent; `data` is its JSON value. JSON has no line ends outside its strings, and none in them."""
-    return b"id: %d\nevent: %s\ndata: %s\n\n" % (event["sequence"], event["event"].encode(), encode(data))
+    """An event as it is sent; `data` is its JSON value. JSON has no line ends outside its strings, and none in them.
+
+    One that nobody keeps has no number, so that a reader that comes again asks for what follows the last that has.
+    """
+    sent = b"event: %s\ndata: %s\n\n" % (event["event"].encode(), encode(data))
+    return sent if event["sequence"] is None else b"id: %d\n%s" % (event["sequence"], sent)
 
 
 def comment(text: str) -> bytes:

@@ -30,6 +30,7 @@ from ..execution.document import document, listed, stored_document
 from ..execution.executor import Run
 from ..execution.host import Facts
 from ..execution.identity import execution_id
+from ..execution.live import Listener, merged
 from ..execution.overlay import overlaid
 from ..execution.parts import parts_of
 from ..execution.records import Record, events, events_of, stamp, width
@@ -325,6 +326,9 @@ class Executions:
     ) -> AsyncIterator[dict[str, Any] | None]:
         """The events of an execution as they happen, from the one after `after` on. Raises UnknownExecution.
 
+        Between them stand `progress`, `log` and `token` events, which are kept nowhere: their `sequence` is None, and
+        only the process that runs the execution has them.
+
         Ends with the execution, or when it only waits for answers (with `follow` it goes on then). An item is None when
         nothing has happened, about once a second, so that whoever reads can look whether it still wants to.
         """
@@ -339,26 +343,29 @@ class Executions:
         self, execution_id: str, *, after: int = 0, follow: bool = False
     ) -> AsyncGenerator[list[dict[str, Any]]]:
         """As `stream_execution`, with all events that are there at one moment together; empty when nothing happened."""
-        while True:
-            run = self._live(execution_id)
-            told = _Bell(run) if run is not None else None
-            try:
+        reader = _Reader()
+        try:
+            while True:
+                run = self._live(execution_id)
+                reader.attend(run)
                 status = await self._status_of(execution_id, run)
                 found = await self.get_execution_events(execution_id, after=after)
                 if found:
                     after = found[-1]["sequence"]
-                    yield found
+                told = reader.live.take()
+                batch = merged(found, told) if told else found
+                if batch:
+                    yield batch
                 if status in FINISHED or (status == "suspended" and not follow):
                     return
-                if not found:
-                    yield found
-                if told is not None:
-                    await told.rings(1.0)
+                if not batch:
+                    yield batch
+                if run is not None:
+                    await reader.rings(1.0)
                 else:
                     await asyncio.sleep(LOOK)
-            finally:
-                if told is not None:
-                    told.close()
+        finally:
+            reader.attend(None)
 
     async def _status_of(self, execution_id: str, run: Run | None) -> str:
         """The status whose events are all there already."""
@@ -722,15 +729,45 @@ class _Bell:
             self._event.set()
 
     async def rings(self, seconds: float) -> bool:
-        try:
-            async with asyncio.timeout(seconds):  # `wait_for` loses a cancellation that comes with the ring (3.11)
-                await self._event.wait()
-        except TimeoutError:
-            return False
-        return True
+        return await _rings(self._event, seconds)
 
     def close(self) -> None:
         self._run.extra.watchers.discard(self._event.set)
+
+
+class _Reader:
+    """One who reads a stream: has what the run tells without keeping it, and waits for more."""
+
+    def __init__(self) -> None:
+        self._run: Run | None = None
+        self._event = asyncio.Event()
+        self.live = Listener(self._event.set)
+
+    def attend(self, run: Run | None) -> None:
+        """Listen to this run, and to no other; what has been told up to now has been heard."""
+        self._event.clear()
+        if run is not self._run:
+            if self._run is not None:
+                self._run.extra.watchers.discard(self._event.set)
+                self._run.extra.listeners.discard(self.live)
+            self._run = run
+            if run is not None:
+                run.own().watchers.add(self._event.set)
+                run.own().listeners.add(self.live)
+        if run is not None and run.settled:
+            self._event.set()
+
+    async def rings(self, seconds: float) -> None:
+        await _rings(self._event, seconds)
+
+
+async def _rings(event: asyncio.Event, seconds: float) -> bool:
+    try:
+        async with asyncio.timeout(seconds):  # `wait_for` loses a cancellation that comes with the ring (3.11)
+            await event.wait()
+    except TimeoutError:
+        return False
+    return True
 
 
 async def _told(run: Run, seconds: float) -> bool:

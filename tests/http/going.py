@@ -212,7 +212,8 @@ class Listener:
             comments += [line[2:] for line in block.split("\n") if line.startswith(":")]
             if "data" in fields:
                 data = json.loads(fields["data"])
-                return {"id": int(fields["id"]), "event": fields["event"], "data": data, "comments": comments}
+                number = int(fields["id"]) if "id" in fields else None
+                return {"id": number, "event": fields["event"], "data": data, "comments": comments}
             if comments:
                 return {"id": None, "event": None, "data": None, "comments": comments}
 

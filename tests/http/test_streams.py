@@ -22,6 +22,7 @@ from going import FACES, PREFIX, STORES, Listener, parsed, serving
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.types import Message, Receive, Scope, Send
 
+from agentmap_asgi import Call
 from agentmap_asgi.http import sse
 from agentmap_asgi.services.fastapi import include_agentmap_routes
 
@@ -74,6 +75,32 @@ async def test_events_come_as_they_happen(face: str, store: str, tmp_path: Path)
                     served.gate.opened.set()
         assert names[-1] == ("completed", None)
         assert len(names) == 8
+
+
+@faces
+async def test_what_nobody_keeps_has_no_number(face: str, tmp_path: Path) -> None:
+    """So that a reader that comes again asks for what follows the last event that has one."""
+    heard = asyncio.Event()
+
+    async def speaks(call: Call) -> str:
+        await heard.wait()
+        call.token("Hello")
+        return "Hello"
+
+    async with serving(tmp_path, face, agents={"once": speaks}) as served:
+        body = json.dumps({"graph_name": "Fails"}).encode()
+        async with Listener(
+            served.app, "/execute/stream", "POST", {"content-type": "application/json"}, body
+        ) as reader:
+            found = []
+            while event := await reader.event():
+                found.append((event["event"], event["id"]))
+                if event["event"] == "node_started" and event["data"]["node"] == "Second":
+                    heard.set()
+                if event["event"] == "token":
+                    assert (event["data"]["text"], event["data"]["is_terminal"]) == ("Hello", False)
+        assert [number for _, number in found] == [1, 2, 3, 4, None, 5, 6]
+        assert found[4][0] == "token"
 
 
 @faces
