@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .agents.options import Option
     from .agents.registry import Call, agent
     from .app import AgentMapApp, create_app
     from .config import AgentMapConfig
@@ -26,6 +27,7 @@ __all__ = [
     "AgentMapService",
     "Call",
     "MigrationHelper",
+    "Option",
     "Suspend",
     "agent",
     "combine_lifespans",
@@ -43,6 +45,7 @@ _HOMES = {
     "AgentMapService": "services.agentmap",
     "Call": "agents.registry",
     "MigrationHelper": "services.migration",
+    "Option": "agents.options",
     "Suspend": "execution.waits",
     "agent": "agents.registry",
     "combine_lifespans": "services.mounting",

@@ -16,6 +16,7 @@ COMMANDS: Final = {
     "run": "run one workflow and print its document",
     "check": "report everything that is wrong with workflow files",
     "graph": "draw a workflow",
+    "agents": "list the agents that rows may name, with their options, inputs and results",
     "keys": "make API keys",
     "store": "check, copy and clean up the file that executions are kept in",
     "version": "print the version",

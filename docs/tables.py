@@ -10,10 +10,13 @@ from typing import Final
 
 from agentmap_asgi import errors
 from agentmap_asgi.agents.builtin import BUILTINS
+from agentmap_asgi.agents.options import Options, rows_of, shown_default
+from agentmap_asgi.agents.registry import Agent
 from agentmap_asgi.config import AgentMapConfig
 from agentmap_asgi.http.operations import OPERATIONS
 from agentmap_asgi.workflows.codes import CODES
 from agentmap_asgi.workflows.columns import COLUMNS
+from agentmap_asgi.workflows.policies import COMMON_OPTIONS
 
 FOLDER: Final = Path(__file__).parent
 MARKED: Final = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- table end -->)", re.DOTALL)
@@ -40,6 +43,26 @@ def all_errors(kind: type[errors.AgentMapError] = errors.AgentMapError) -> Itera
             yield from all_errors(below)
 
 
+def agent_facts(agent: Agent) -> str:
+    """What its declaration says: inputs, result and options."""
+    lines = f"Inputs: {agent.inputs}. Result: {agent.output}.\n"
+    return f"{lines}\n{option_table(agent.options)}" if agent.options else lines
+
+
+def option_table(options: Options) -> str:
+    return table(
+        "option|takes|default|meaning",
+        (
+            [codes((row.name, *row.aliases)), row.shown, default_of(row.default), row.summary]
+            for row in rows_of(options)
+        ),
+    )
+
+
+def default_of(value: object) -> str:
+    return "" if value is None else code(shown_default(value))
+
+
 def tables() -> dict[str, str]:
     """Each table's Markdown, by the name in its mark."""
     return {
@@ -51,6 +74,8 @@ def tables() -> dict[str, str]:
         "agents": table(
             "agent|other names|what it does", ([code(a.name), codes(a.aliases), a.summary] for a in BUILTINS)
         ),
+        **{f"agent_{a.name}": agent_facts(a) for a in BUILTINS},
+        "common_options": option_table(COMMON_OPTIONS),
         "operations": table(
             "method|path|does|scope",
             ([code(o.method), code(o.plain_path), o.summary, code(o.scope)] for o in OPERATIONS),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 from ..errors import OutputTooLarge
 from ..execution.fields import MISSING, SPECIAL, Position, bind, finder, gather
@@ -12,7 +12,14 @@ from ..execution.values import text_of
 from ..workflows.diagnostics import Finding
 from ..workflows.model import Node
 from ..workflows.options import parts
+from .options import Option, declared
 from .registry import Outcome, Site, Step
+
+SUMMARY: Final = declared(
+    Option("format", summary="How one input is written, with {key} and {value}.", default="{key}: {value}"),
+    Option("separator", summary="What stands between two.", default="\n\n"),
+    Option("include_keys", "names", "The inputs that are taken; all when it is missing."),
+)
 
 
 def default(node: Node, site: Site) -> Step:

@@ -6,12 +6,17 @@ import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import copy
 from dataclasses import dataclass
-from typing import Any, Final, Literal, NamedTuple, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol, TypeVar, overload
 
 from ..errors import ConfigError, nearest
 from ..execution.fields import Position
 from ..workflows.diagnostics import Finding
 from ..workflows.model import Node
+from .options import Options, options_from
+
+if TYPE_CHECKING:
+    from ..config import AgentMapConfig
+    from ..context import AgentMapContext
 
 ThingT = TypeVar("ThingT", bound=Callable[..., Any])
 Mode = Literal["inline", "async", "thread"]
@@ -31,7 +36,7 @@ class Call(Protocol):
 
     @property
     def options(self) -> Mapping[str, Any]:
-        """The row's Context, with `secret:NAME` values looked up."""
+        """The row's Context, with `secret:NAME` values looked up, and declared options as their declaration says."""
 
     @property
     def state(self) -> dict[str, Any]:
@@ -130,8 +135,14 @@ class Agent:
     """(node, all nodes of the workflow) -> names of the nodes it may route to by itself."""
     wide: bool = False
     """These may be (almost) all nodes, whatever the row says."""
-    options: frozenset[str] | None = None
-    """The options it takes; None when that is not known, as with the host's own."""
+    options: Options | None = None
+    """The options it takes, by key; None when that is not known, as with the host's own."""
+    inputs: str = ""
+    """What it does with its inputs, in a few words."""
+    output: str = ""
+    """What its result is, in a few words."""
+    configure: Callable[[AgentMapConfig, AgentMapContext], Agent] | None = None
+    """Gives the agent as the settings of one service allow it; agents that touch the world are off without."""
     mentions: Callable[[Node], Iterable[str]] | None = None
     """State fields that it uses if they are there, like those in its Prompt."""
     check: Callable[[Node], Iterable[Finding]] | None = None
@@ -195,6 +206,10 @@ class Registry:
         names = [name for agent in self for name in (agent.name, *agent.aliases)]
         return nearest(written, names) or nearest(fold(written), names)
 
+    def configured(self, config: AgentMapConfig, context: AgentMapContext) -> Registry:
+        """This registry with its agents as the settings of one service allow them."""
+        return Registry(agent if agent.configure is None else agent.configure(config, context) for agent in self)
+
     def extended(self, host: Mapping[str, Any]) -> Registry:
         """This registry with the host's own agents, which win over built-ins of the same name."""
         if not host:
@@ -213,6 +228,8 @@ def agent(
     idempotent: bool = False,
     inline: bool = False,
     summary: str = "",
+    options: Any = None,
+    output: str = "",
 ) -> Callable[[ThingT], ThingT]: ...
 def agent(
     thing: Any = None,
@@ -224,12 +241,16 @@ def agent(
     idempotent: bool = False,
     inline: bool = False,
     summary: str = "",
+    options: Any = None,
+    output: str = "",
 ) -> Any:
     """Mark a function or a class as an agent, and declare what it needs: `@agent`, `@agent(services=["database"])`.
 
     `name` is what rows call it when it stands in the folder `custom_agents_path`; without one it is its own name.
     `services` are names of the context object's services. `inline` promises that a plain function returns at once and
     never blocks, so that it is called without a thread. `idempotent` says that it may run again after a crash.
+    `options` are the keys of Context it takes, by name: a type, a tuple of words, or an Option; others are noted, and
+    wrong values reported, when a file is loaded. `summary` and `output` are for people.
     """
     mark = {
         "name": name,
@@ -238,6 +259,8 @@ def agent(
         "idempotent": idempotent,
         "inline": inline,
         "summary": summary,
+        "options": options,
+        "output": output,
     }
 
     def declare(thing: Any) -> Any:
@@ -283,6 +306,9 @@ def as_agent(name: str, thing: Any) -> Agent:
         expected_params=declared.get("expected_params", ()),
         idempotent=declared.get("idempotent", False),
         state_prompt=False,
+        options=_options(name, declared.get("options")),
+        inputs=", ".join(declared.get("expected_params", ())),
+        output=declared.get("output") or _returned(thing),
     )
 
 
@@ -308,16 +334,34 @@ def _from_object(name: str, thing: Any) -> Agent:
     def run_thread(call: Call) -> Any:
         return configured(call).process(call.inputs)
 
+    params = declared.get("expected_params") or tuple(getattr(thing, "expected_params", ()))
     return Agent(
         name=name,
         summary=declared.get("summary") or _first_line(thing),
         mode="async" if is_async else "inline" if declared.get("inline") else "thread",
         run=run_async if is_async else run_thread,
         services=tuple(dict.fromkeys((*setters, *declared.get("services", ()), *getattr(thing, "services", ())))),
-        expected_params=declared.get("expected_params") or tuple(getattr(thing, "expected_params", ())),
+        expected_params=params,
         idempotent=bool(declared.get("idempotent") or getattr(thing, "idempotent", False)),
         state_prompt=False,
+        options=_options(name, declared.get("options")),
+        inputs=", ".join(params),
+        output=declared.get("output") or _returned(thing.process),
     )
+
+
+def _options(name: str, given: Any) -> Options | None:
+    try:
+        return options_from(given)
+    except ConfigError as exc:
+        raise ConfigError(f"The agent {name!r}: {exc.message}") from None
+
+
+def _returned(function: Any) -> str:
+    """The type that a function says it returns, when it says so."""
+    found = getattr(function, "__annotations__", {}).get("return", "")
+    text = found if isinstance(found, str) else getattr(found, "__name__", str(found))
+    return "" if text in ("", "Any", "None") else text
 
 
 def _first_line(thing: Any) -> str:

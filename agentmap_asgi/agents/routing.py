@@ -15,10 +15,33 @@ from ..workflows.diagnostics import Finding
 from ..workflows.model import Node
 from ..workflows.options import parts
 from ..workflows.text import normalised
+from .options import Option, declared
 from .registry import Outcome, Site, Step, fold
 
 YES: Final = ("true", "yes", "success", "succeed", "1", "t", "y")
 NO: Final = ("false", "no", "failure", "fail", "0", "f", "n")
+
+BRANCHING: Final = declared(
+    Option("when", summary="The condition; without one an input is compared with the words below."),
+    Option("success_field", summary="The field that is compared, instead of the first input."),
+    Option("success_values", "names", "Words that mean yes.", default=list(YES)),
+    Option("failure_values", "names", "Words that mean no.", default=list(NO)),
+    Option("default_result", "truth", "The decision for anything else.", default=True),
+)
+SWITCH: Final = declared(
+    Option("field", summary="The field whose value chooses, instead of the first input."),
+    Option("cases", "any", "Node names by value, or a list of objects with when and to.", lenient=True),
+    Option("default", summary="The node that is taken when no case fits.", lenient=True),
+)
+ORCHESTRATOR: Final = declared(
+    Option("nodes", "names", "The candidates; `all` means every other node."),
+    Option("nodeType", summary="The agent type of the candidates.", aliases=("node_type",)),
+    Option("default_target", summary="The node that is taken when nothing fits."),
+)
+GRAPH: Final = declared(
+    Option("workflow", summary="The workflow to run: ::Name of the same file, or file::Name."),
+    Option("workflow_field", summary="The field of the state that names it."),
+)
 
 
 def branching(node: Node, site: Site) -> Step:

@@ -13,13 +13,25 @@ from ..workflows.cells import duration
 from ..workflows.diagnostics import Finding
 from ..workflows.model import Node
 from ..workflows.options import parts
+from .options import Option, declared, rows_of
 from .registry import Site, Step
 
 KINDS: Final = ("approval", "choice", "text_input", "edit", "form")
 """What a `human` node may ask for."""
-WAITING: Final = frozenset({"form", "assignees", "timeout_seconds", "on_timeout"})
+WAITING: Final = declared(
+    Option("form", "object", "JSON Schema of the answer.", lenient=True),
+    Option("assignees", "names", "Who may see and answer it: names, or role:NAME.", lenient=True),
+    Option("timeout_seconds", "number", "How long an answer is waited for, as the column Timeout.", lenient=True),
+    Option("on_timeout", summary="The node that is taken when nobody has answered in time.", lenient=True),
+)
 """Options of every agent that waits."""
-ASKING: Final = WAITING | {"type", "interaction_type", "options"}
+ASKING: Final = declared(
+    *rows_of(WAITING),
+    Option(
+        *("type", "text", "What is asked for."), "approval", aliases=("interaction_type",), choices=KINDS, lenient=True
+    ),
+    Option("options", "names", "What can be chosen; for the type choice.", lenient=True),
+)
 
 Ask = Callable[..., Suspend]
 """(values, position, value=…) -> what is asked"""

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from ..agents.options import SECRET, read_declared
 from ..errors import ResultInvalid, ServiceMissing
 from ..scopes import NodeScope, RunScope
 from ..workflows.model import Node
@@ -76,13 +77,17 @@ class NodeCall:
 
     @property
     def options(self) -> dict[str, Any]:
-        options = {}
-        for name, value in self._plan.node.options.items():
-            if isinstance(value, str) and value.startswith("secret:"):
-                options[name] = self._run.secret(value.removeprefix("secret:"))
-            else:
-                options[name] = copied(value)
-        return options
+        options = {name: self._revealed(copied(value)) for name, value in self._plan.node.options.items()}
+        known = self._plan.agent.options
+        return options if known is None else read_declared(options, known)
+
+    def _revealed(self, value: Any) -> Any:
+        """A value, or the values in a list or an object, with `secret:NAME` looked up."""
+        if isinstance(value, str):
+            return self._run.secret(value.removeprefix(SECRET)) if value.startswith(SECRET) else value
+        if isinstance(value, dict):
+            return {key: self._revealed(item) for key, item in value.items()}
+        return [self._revealed(item) for item in value] if isinstance(value, list) else value
 
     @property
     def state(self) -> dict[str, Any]:

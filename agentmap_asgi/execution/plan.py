@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from ..agents.options import is_secret
 from ..agents.registry import Agent, Outcome, Registry, Site, Step
 from ..errors import Interrupted, ResultInvalid, RoutingInvalid
 from ..workflows.model import FunctionRoute, Node, Route, Workflow
@@ -247,8 +248,12 @@ def _inline(plan: PlanNode) -> bool:
     )
 
 
-def has_secrets(options: Mapping[str, Any]) -> bool:
-    return any(isinstance(value, str) and value.startswith("secret:") for value in options.values())
+def has_secrets(value: Any) -> bool:
+    """Whether `secret:NAME` stands in a value, an object's or a list's included."""
+    if isinstance(value, str):
+        return is_secret(value)
+    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+    return any(map(has_secrets, inner))
 
 
 def _compiled(node: Node, agent: Agent, site: Site, index: Mapping[str, int], number: int) -> PlanNode:

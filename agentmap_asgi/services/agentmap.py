@@ -12,8 +12,7 @@ from weakref import WeakKeyDictionary
 
 from anyio import CapacityLimiter, to_thread
 
-from ..agents.builtin import BUILTINS
-from ..agents.folder import load_agents
+from ..agents.gathering import gathered
 from ..agents.registry import Agent
 from ..config import AgentMapConfig
 from ..context import AgentMapContext
@@ -78,10 +77,7 @@ class AgentMapService(Executions):
         source = source if source is not None else self.config.csv_path
         if source is None:
             raise ConfigError("Say where the workflows are: AgentMapApp('workflows/') or AgentMapConfig(csv_path=…)")
-        agents = dict(self.context.agents)
-        if self.config.custom_agents_path is not None:
-            agents |= load_agents(self.config.custom_agents_path, agents)
-        self.registry = BUILTINS.extended(agents)
+        self.registry = gathered(self.config, self.context)
         self.catalogue = Catalogue(
             source,
             registry=self.registry,

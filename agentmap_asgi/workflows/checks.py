@@ -16,6 +16,7 @@ from .columns import COLUMNS
 from .diagnostics import Diagnostic
 from .graph import Effort, Flow, Loop, Targets, flow, loops, named, simple_order, survey
 from .model import FunctionRoute, Node, Workflow
+from .options import place_of
 from .text import Guess, spoiled
 
 RESERVED: Final = frozenset(
@@ -33,13 +34,15 @@ BEHIND: Final = {
 _BRACED: Final = re.compile(r"\{([^\W\d][\w-]*)")
 """What may be a field in a Prompt."""
 
+_CONTEXT: Final = COLUMNS[columns.CONTEXT].name
+
 ITEM_FIELDS: Final = ("item", "index")
 
 
 class Report:
     """Takes the findings of one workflow and gives each its place."""
 
-    __slots__ = ("effort", "file", "graph", "guess", "into", "letters", "misspelt")
+    __slots__ = ("contexts", "effort", "file", "graph", "guess", "into", "letters", "misspelt")
 
     def __init__(
         self,
@@ -51,8 +54,11 @@ class Report:
         guess: Guess | None = None,
         effort: Effort | None = None,
         misspelt: bool = False,
+        contexts: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        """`misspelt` says that a column has gone missing under a header that is reported already."""
+        """`misspelt` says that a column has gone missing under a header that is reported already. `contexts` are
+        Context cells as written, by node.
+        """
         self.into = into
         self.file = file
         self.graph = graph
@@ -60,6 +66,7 @@ class Report:
         self.guess = guess or Guess()
         self.effort = effort or Effort()
         self.misspelt = misspelt
+        self.contexts = contexts
 
     def __call__(
         self, code: str, message: str, node: Node | None, column: str | int | None = None, **more: Any
@@ -69,6 +76,8 @@ class Report:
             more |= {"node": node.name, "row": node.row, "line": node.line}
         if name is not None:
             more |= {"column_name": name, "column": self.letters.get(name)}
+            if name == _CONTEXT and node is not None and more.get("text") and node.name in self.contexts:
+                more["place"] = place_of(self.contexts[node.name], more["text"])
         self.into.append(diagnostic(code, message, file=self.file, graph=self.graph, **more))
 
     def retract(self, explained: Collection[tuple[str, int, str]]) -> None:

@@ -118,8 +118,9 @@ def diagnostic(
     graph: str | None = None,
     text: str | None = None,
     fix: str | None = None,
+    place: tuple[int, int] | None = None,
 ) -> Diagnostic:
-    """A Diagnostic whose severity and hint come from the table unless given."""
+    """A Diagnostic whose severity and hint come from the table unless given. `place` is that inside the cell."""
     kind = CODES[code]
     return Diagnostic(
         code=code,
@@ -135,4 +136,6 @@ def diagnostic(
         graph=graph,
         text=text,
         fix=fix,
+        cell_line=None if place is None else place[0],
+        cell_character=None if place is None else place[1],
     )

@@ -14,8 +14,8 @@ class Diagnostic:
     """One problem of a workflow file.
 
     `row` is the row a spreadsheet shows (1-based, blank and comment rows count); `line` the text line where the row
-    begins; `column` the spreadsheet's letter; `text` the part of the cell concerned; `fix`, where it is safe to apply
-    by machine, what `text` should be in that cell.
+    begins; `column` the spreadsheet's letter; `text` the part of the cell concerned, `cell_line` and `cell_character`
+    (both from 1) its place inside a Context; `fix`, where it is safe to apply by machine, what `text` should be there.
     """
 
     code: str
@@ -32,6 +32,8 @@ class Diagnostic:
     graph: str | None = None
     text: str | None = None
     fix: str | None = None
+    cell_line: int | None = None
+    cell_character: int | None = None
 
     def __str__(self) -> str:
         place = self.file
@@ -41,6 +43,9 @@ class Diagnostic:
                 place += f" (text line {self.line})"
         if self.column_name:
             place += f", column {self.column_name}" + (f" ({self.column})" if self.column else "")
+        if self.cell_character is not None:
+            line = f"line {self.cell_line} " if self.cell_line != 1 else ""
+            place += f", {line}character {self.cell_character}"
         stop = "" if self.message.endswith((".", "?", "!")) else "."
         hint = f"{stop} {self.hint}" if self.hint else ""
         return f"{place}: {self.code} {self.message}{hint}"

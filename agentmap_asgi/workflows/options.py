@@ -115,6 +115,50 @@ def parts(option: Any) -> list[Any]:
     return option if isinstance(option, list) else str(option).replace(",", "|").split("|")
 
 
+def place_of(cell: str, text: str) -> tuple[int, int] | None:
+    """Line and character, from 1, where a key (or else any part) stands in a Context cell; None when it does not."""
+    at = _key_at(cell, text)
+    if at is None:
+        written = (json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1], text)
+        at = next((found for one in written if one and (found := cell.find(one)) >= 0), None)
+    return None if at is None else (cell.count("\n", 0, at) + 1, at - cell.rfind("\n", 0, at))
+
+
+def _key_at(cell: str, key: str) -> int | None:
+    """Where a key of the outermost object begins, in any of the forms of a Context."""
+    depth, at, expected = 0, 0, False
+    cell = cell.translate(_PLAIN_QUOTES)
+    while at < len(cell):
+        sign = cell[at]
+        if depth == 1 and expected and (found := _KEY_PLACE.match(cell, at)):
+            name = next(part for part in found.groups() if part is not None)
+            if name == key or (found[1] is not None and _unescaped(name) == key):
+                return found.start()
+            expected, at = False, found.end()
+            continue
+        if sign in "\"'" and (quoted := _QUOTED.match(cell, at)):
+            at = quoted.end()
+            continue
+        depth += (sign in "{[(") - (sign in "}])")
+        expected = (sign in "{,") or (expected and sign.isspace())
+        at += 1
+    return None
+
+
+_KEY_PLACE = re.compile(
+    r"""(?:"((?:[^"\\]|\\.)*)"|'((?:[^'\\]|\\.)*)')\s*:|([^\W\d][\w.-]*)\s*[=:]""",
+    re.S,
+)
+_PLAIN_QUOTES: Final = str.maketrans("\u201c\u201d\u2018\u2019", "\"\"''")
+
+
+def _unescaped(written: str) -> str:
+    try:
+        return str(json.loads(f'"{written}"'))
+    except ValueError:
+        return written
+
+
 def _refuse(constant: str) -> Any:
     raise _Refused(f"{constant} is no JSON")
 

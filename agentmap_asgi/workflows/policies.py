@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
+from ..agents.options import Option, check_declared, declared
 from ..agents.registry import Agent
 from .diagnostics import Finding, Severity
 from .model import Node
@@ -20,8 +21,35 @@ WORDS: Final = {
 
 WATCHED: Final = frozenset({*WORDS, "concurrency", "idempotent"})
 
-COMMON: Final = WATCHED.union(REPLACING, {"keywords"})
+COMMON_OPTIONS: Final = declared(
+    Option(
+        "on_error", summary="continue: a raised error goes on along Edge or Success_Next.", choices=WORDS["on_error"]
+    ),
+    Option("idempotent", "truth", "The node may run again after a crash."),
+    Option(
+        "output_validation",
+        summary="What keys that are missing or too many in a result of several fields mean.",
+        default="ignore",
+        choices=WORDS["output_validation"],
+    ),
+    Option(
+        "on_item_error",
+        summary="What one failed item of Map_Over means.",
+        default="fail",
+        choices=WORDS["on_item_error"],
+    ),
+    Option("concurrency", "whole", "Items of Map_Over that run at once.", default=10, least=1),
+    Option("keywords", summary="Words by which an orchestrator finds the node."),
+    Option("input_fields", "names", "As the column."),
+    Option("output_field", "names", "As the column."),
+    Option("description", summary="As the column."),
+    Option("retry", "any", "As the column."),
+    Option("timeout", "duration", "As the column."),
+    Option("map_over", summary="As the column."),
+)
 """Options that any node may have."""
+
+COMMON: Final = WATCHED.union(REPLACING, COMMON_OPTIONS)
 
 
 def check_options(node: Node, agent: Agent, guess: Guess) -> Iterator[Finding]:
@@ -29,8 +57,12 @@ def check_options(node: Node, agent: Agent, guess: Guess) -> Iterator[Finding]:
     given = node.options.keys()
     if not given.isdisjoint(WATCHED):
         yield from _check_values(node, agent)
-    known = agent.options
-    if known is None or given <= known or given <= known | COMMON:
+    if agent.options is None:
+        return
+    if agent.options:
+        yield from check_declared(node.options, agent.options, node.name)
+    known = agent.options.keys()
+    if given <= COMMON or given <= known or given <= known | COMMON:
         return
     strange: list[str] = []
     for key in sorted(given - known - COMMON):

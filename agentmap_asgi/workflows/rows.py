@@ -46,6 +46,8 @@ class Draft:
     """By node: the agents that route, read or check by themselves."""
     showing: dict[str, Agent] = field(default_factory=dict)
     """By node: the agents that may use state fields of their Prompt."""
+    contexts: dict[str, str] = field(default_factory=dict)
+    """By node: the Context cells of agents that check them by themselves, to find places in them."""
     targets: Targets = field(default_factory=dict)
     """What the routing cells name, as long as no cell has a function."""
     diagnostics: list[Diagnostic] = field(default_factory=list)
@@ -235,12 +237,14 @@ class Reading:
                 if agent is not None:
                     if special:
                         draft.agents[name] = agent
+                        if in_context:
+                            draft.contexts[name] = in_context
                     if "{" in prompt and agent.mentions is not None:
                         draft.showing[name] = agent
                 if edge and (success or failure):
                     checks.check_idle_cells(node, agent, self._report_of(draft))
                 if values and agent is not None:
-                    self._options(draft, node, agent)
+                    self._options(draft, node, agent, in_context)
                 if trouble:
                     self._explain(picked, draft, node)
         except csv.Error as exc:
@@ -318,9 +322,11 @@ class Reading:
             for problem in self.trouble.get((column, text), ()):
                 self._problem(draft, problem, column=column, node=node.name, row=node.row, line=node.line)
 
-    def _options(self, draft: Draft, node: Node, agent: Agent) -> None:
+    def _options(self, draft: Draft, node: Node, agent: Agent, written: str) -> None:
         for code, severity, message, hint, column, text in policies.check_options(node, agent, self.guess):
-            self._report_of(draft)(code, message, node, column, text=text, hint=hint, severity=severity)
+            report = self._report_of(draft)
+            report.contexts = {node.name: written}
+            report(code, message, node, column, text=text, hint=hint, severity=severity)
 
     def _report_of(self, draft: Draft) -> checks.Report:
         return checks.Report(
@@ -331,6 +337,7 @@ class Reading:
             guess=self.guess,
             effort=self.effort,
             misspelt=self.misspelt,
+            contexts=draft.contexts,
         )
 
     def _draft(self, name: str) -> Draft:

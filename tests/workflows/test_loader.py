@@ -209,6 +209,8 @@ def test_diagnostics_are_plain_json() -> None:
         "graph": "G",
         "text": "b",
         "fix": "B",
+        "cell_line": None,
+        "cell_character": None,
     }
     assert str(problem).startswith("flows.csv, row 2, column Edge (C): AM-R001 ")
 
