@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
 from math import inf
@@ -13,7 +14,16 @@ from .errors import ConfigError, nearest
 
 LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 DURABILITIES: Final = ("sync", "async", "exit")
+SERVERS: Final = ("postgresql://", "postgres://")
+"""How the URLs of stores on a server begin."""
 _TEXTS: Final = Sequence[str]
+
+
+def masked(url: str) -> str:
+    """A URL without its passwords, to be shown."""
+    # Up to the last @: a password may hold signs that should be written as %XX.
+    hidden = re.sub(r"^(\w+://[^:@/?]*):.*@", r"\1:***@", url)
+    return re.sub(r"(?i)([?&](?:ssl)?password=)[^&#]*", r"\1***", hidden)
 
 
 def _setting(default: Any, text: str, *, least: int = 0, path: bool = False, secret: bool = False) -> Any:
@@ -43,7 +53,16 @@ class AgentMapConfig:
     )
     storage_url: str = _setting(
         "sqlite:///agentmap_data/agentmap.db",
-        "Where executions are kept: sqlite:/// and a path (made by the first execution), or memory:// for tests.",
+        "Where executions are kept: sqlite:/// and a path (made by the first execution), postgresql:// and a server "
+        "that several machines share, or memory:// for tests.",
+        secret=True,
+    )
+    storage_schema: str = _setting("agentmap", "The schema of a PostgreSQL database that holds the tables.")
+    worker_lease: float = _setting(
+        15.0,
+        "Seconds without a heartbeat after which others take over what a process runs, on PostgreSQL. A process that "
+        "has ended is noticed at once.",
+        least=1,
     )
     durability: str = _setting(
         "sync",
@@ -134,10 +153,13 @@ class AgentMapConfig:
                 least = row.metadata["least"]
                 if not least <= value < inf:
                     raise ConfigError(f"The setting {row.name} cannot be {value!r}; it is a number from {least} on")
-        if self.storage_url != "memory://" and not self.storage_url.startswith("sqlite:///"):
+        if self.storage_url != "memory://" and not self.storage_url.startswith(("sqlite:///", *SERVERS)):
             raise ConfigError(
-                f"storage_url={self.storage_url!r} is not known here; use memory:// or sqlite:///path/to/file.db"
+                f"storage_url={masked(self.storage_url)!r} is not known here; use sqlite:///path/to/file.db, "
+                "postgresql://user:password@host/name or memory://"
             )
+        if not self.storage_schema.strip():
+            raise ConfigError("The setting storage_schema cannot be empty; it is a name like agentmap")
         if self.durability not in DURABILITIES:
             raise ConfigError(f"The setting durability is one of {', '.join(DURABILITIES)}, not {self.durability!r}")
         if self.log_level is not None:

@@ -14,6 +14,7 @@ from blockbuster import BlockBuster
 from agentmap_asgi.config import AgentMapConfig
 
 if TYPE_CHECKING:
+    from postgresql import Server
     from processes import Nursery
 
 # No deadline: how long one example takes depends on what else the machine does.
@@ -58,6 +59,22 @@ def nursery(forks: Nursery) -> Iterator[Nursery]:
     """The same for one test, whose processes end with it."""
     yield forks
     forks.sweep()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    """A PostgreSQL server; each test has a schema of its own in it."""
+    if sys.platform == "win32":
+        pytest.skip("PostgreSQL is tested on POSIX systems")
+    from postgresql import Server
+
+    try:
+        server = Server()
+    except FileNotFoundError:
+        assert not os.environ.get("CI"), "the package postgresql is missing"
+        pytest.skip("PostgreSQL is not installed (the Debian package postgresql)")
+    yield server
+    server.close()
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import agentmap_asgi
-from agentmap_asgi.config import AgentMapConfig
+from agentmap_asgi.config import AgentMapConfig, masked
 from agentmap_asgi.errors import ConfigError
 
 
@@ -192,6 +192,7 @@ def test_a_wrong_variable_is_refused_by_name(variable: str, text: str, message: 
 SAMPLES: dict[str, Any] = {
     "durability": "exit",
     "namespace": "ours",
+    "storage_schema": "ours",
     "storage_url": "memory://",
     "log_level": "INFO",
     "api_keys": ["a", "b"],
@@ -273,3 +274,28 @@ def test_the_environment_is_read_in_one_place() -> None:
         if re.search(r"\benviron\b|getenv", path.read_text(encoding="utf-8"))
     ]
     assert readers == ["commands/serve.py", "config.py"]
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://ann:secret@db:5432/x?sslmode=require", "postgresql://ann:***@db:5432/x?sslmode=require"),
+        ("postgresql://ann:se@cr:et@db/x", "postgresql://ann:***@db/x"),
+        ("postgresql://ann:se/c?ret@db/x", "postgresql://ann:***@db/x"),
+        ("postgres:///x?password=secret&host=/run", "postgres:///x?password=***&host=/run"),
+        ("postgresql:///x?host=/run&sslpassword=secret", "postgresql:///x?host=/run&sslpassword=***"),
+        ("postgresql://ann@db/x", "postgresql://ann@db/x"),
+        ("sqlite:///a/b.db", "sqlite:///a/b.db"),
+    ],
+)
+def test_passwords_of_a_url_are_masked(url: str, shown: str) -> None:
+    """Also those that are not written as they should be."""
+    assert masked(url) == shown
+
+
+def test_a_password_is_not_in_the_text_of_settings() -> None:
+    """Nor in what is said of a URL that is not known."""
+    assert "secret" not in repr(AgentMapConfig(storage_url="postgresql://ann:secret@db/x"))
+    with pytest.raises(ConfigError) as caught:
+        AgentMapConfig(storage_url="mysql://ann:secret@db/x")
+    assert "secret" not in caught.value.message

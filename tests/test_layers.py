@@ -36,6 +36,10 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "uvicorn": ("commands",),
     "pydantic": ("http",),
     "sqlite3": ("stores.files", "stores.jobs", "stores.sqlite", "stores.upkeep", "stores.writer"),
+    "psycopg": (
+        *("stores.postgres", "stores.postgres_jobs", "stores.postgres_keeper", "stores.postgres_link"),
+        "stores.postgres_writer",
+    ),
     "httpx": ("testing",),
     "networkx": (),
     "prometheus_client": (),

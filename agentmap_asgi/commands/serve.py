@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from ..config import SERVERS, masked
 from .source import add_source, quiet, service_of
 
 if TYPE_CHECKING:
@@ -175,7 +176,11 @@ def _welcome(service: AgentMapService, base: str) -> str:
     broken = len(workflows) - len(healthy)
     more = f", {broken} of them with errors (see {base}/list)" if broken else ""
     url = service.config.storage_url
-    where = Path(url.removeprefix("sqlite:///")).absolute() if service.store.durable else "memory"
+    where: Path | str = "memory"
+    if url.startswith(SERVERS):
+        where = f"{masked(url)}, schema {service.config.storage_schema}"
+    elif service.store.durable:
+        where = Path(url.removeprefix("sqlite:///")).absolute()
     lines = [
         f"{len(workflows)} workflow{'s' * (len(workflows) != 1)} on {base}{more}",
         f"Executions are kept in {where}",

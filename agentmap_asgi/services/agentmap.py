@@ -14,7 +14,7 @@ from anyio import CapacityLimiter, to_thread
 
 from ..agents.gathering import gathered
 from ..agents.registry import Agent
-from ..config import AgentMapConfig
+from ..config import SERVERS, AgentMapConfig, masked
 from ..context import AgentMapContext
 from ..errors import (
     ConfigError,
@@ -545,6 +545,22 @@ def _store(config: AgentMapConfig, context: AgentMapContext, source: str | Path)
     namespace = config.namespace or Path(source).stem or "workflows"
     if config.storage_url == "memory://":
         return TransientStore(namespace, config.max_kept)
+    if config.storage_url.startswith(SERVERS):
+        try:
+            from ..stores.postgres import PostgresStore
+        except ImportError as exc:
+            raise ConfigError(
+                f"storage_url={masked(config.storage_url)!r} needs psycopg ({exc}): "
+                "pip install 'agentmap-asgi[postgres]'"
+            ) from exc
+        return PostgresStore(
+            config.storage_url,
+            namespace=namespace,
+            schema=config.storage_schema,
+            source=str(Path(source).absolute()),
+            codec=context.payload_codec,
+            worker_lease=config.worker_lease,
+        )
     from ..stores.sqlite import SQLiteStore
 
     path = config.storage_url.removeprefix("sqlite:///")

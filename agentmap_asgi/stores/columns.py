@@ -71,11 +71,16 @@ class Columns:
 
     def changes(self, batch: Batch) -> tuple[str, list[Any]]:
         """The UPDATE of a batch and what it is given."""
-        changes = batch.changes()
-        names = tuple(changes)
+        names, values = self.changed(batch)
         update = self._updates.get(names)
         if update is None:
             update = self._updates[names] = self._update(names)
+        values += (batch.id, self.namespace, batch.fence)
+        return update, values
+
+    def changed(self, batch: Batch) -> tuple[tuple[str, ...], list[Any]]:
+        """The columns of the Row that a batch changes, and the values that they become; two for a sealed one."""
+        changes = batch.changes()
         values: list[Any] = []
         for name, value in changes.items():
             if name in schema.SEALED:
@@ -84,13 +89,16 @@ class Columns:
                 values.append(json.dumps(value))
             else:
                 values.append(value)
-        values += (batch.id, self.namespace, batch.fence)
-        return update, values
+        return tuple(changes), values
 
-    def _update(self, names: tuple[str, ...]) -> str:
+    @staticmethod
+    def check(names: tuple[str, ...]) -> None:
         wrong = [name for name in names if name not in schema.CHANGEABLE]
         if wrong:
             raise ValueError(f"An execution's {', '.join(wrong)} cannot be changed by a batch")
+
+    def _update(self, names: tuple[str, ...]) -> str:
+        self.check(names)
         columns = [f"{name} = ?" if name not in schema.SEALED else f"{name} = ?, {name}_sum = ?" for name in names]
         changed = ", ".join(columns) or "fence = fence"
         return f"UPDATE executions SET {changed} WHERE id = ? AND namespace = ? AND fence = ?"

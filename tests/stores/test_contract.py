@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from postgresql import Server
 from writes import FakeBatch, FakeStart, batch, row, start
 
+from agentmap_asgi.stores.postgres import PostgresStore
 from agentmap_asgi.stores.sqlite import SQLiteStore
 from agentmap_asgi.stores.store import UNFINISHED, Entry, Filter, Runner, Store
 from agentmap_asgi.stores.transient import TransientStore
@@ -32,11 +34,20 @@ def sqlite(folder: Path, codec: Backwards | None = None) -> SQLiteStore:
     return SQLiteStore(folder / "data" / "store.db", namespace="tests", source="flows.csv", codec=codec)
 
 
+def postgresql(server: Server, codec: Backwards | None = None) -> PostgresStore:
+    return PostgresStore(server.url(), namespace="tests", schema=server.schema(), source="flows.csv", codec=codec)
+
+
 STORES: dict[str, Callable[[Path], Store]] = {
     "transient": lambda folder: TransientStore("tests", keep=100),
     "sqlite": sqlite,
     "encoded": lambda folder: sqlite(folder, Backwards()),
 }
+SERVED: dict[str, Callable[[Server], Store]] = {
+    "postgres": postgresql,
+    "postgres encoded": lambda server: postgresql(server, Backwards()),
+}
+"""Those that need a server."""
 
 
 async def runner_of(store: Store) -> Runner:
@@ -45,9 +56,10 @@ async def runner_of(store: Store) -> Runner:
     return store.runner()
 
 
-@pytest.fixture(params=STORES)
+@pytest.fixture(params=[*STORES, *SERVED])
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
-    made = STORES[request.param](tmp_path)
+    name = request.param
+    made = STORES[name](tmp_path) if name in STORES else SERVED[name](request.getfixturevalue("postgres"))
     await made.open()
     yield made
     await made.aclose()
@@ -184,7 +196,12 @@ FAULTS = (ValueError("no"), KeyboardInterrupt(), StopIteration())
 @pytest.mark.parametrize(
     ("store", "fault"),
     # In memory a fault is raised to whoever reads: only what is an error is left out.
-    [(name, fault) for name in STORES for fault in FAULTS if name != "transient" or isinstance(fault, Exception)],
+    [
+        (name, fault)
+        for name in [*STORES, *SERVED]
+        for fault in FAULTS
+        if name != "transient" or isinstance(fault, Exception)
+    ],
     indirect=["store"],
 )
 async def test_a_batch_that_cannot_be_read_harms_no_other(store: Store, fault: BaseException) -> None:
