@@ -17,7 +17,7 @@ ROOT = PACKAGE.name
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     ("config", "context", "logs", "scopes", "stores.store"),
-    ("workflows", "execution", "agents"),
+    ("workflows", "execution", "agents", "engines.engine"),
     ("stores", "execution.executor", "execution.runtime"),
     ("engines", "services.audit", "services.estimates", "services.inputs", "services.instruments", "services.metrics"),
     ("services.agentmap", "services.executions", "services.migration"),

@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
 from ..agents.registry import Step
+from ..engines.engine import Journal
 from ..errors import (
     AgentFailed,
     BranchLimit,
@@ -53,6 +54,7 @@ from .records import (
     stamp,
     width,
 )
+from .stepping import step_of
 from .usage import Usage, add
 from .values import begun, copied, masked, weight
 from .waits import Answer, Suspend, Wait, wait_of
@@ -120,8 +122,8 @@ class Run(Performing):
 
     __slots__ = ("__weakref__", "_deadline", "_root", "_secrets", "_size", "_timer", "_waiters", "_walker",
                  "_weighed", "_weight", "attempt", "context", "counted", "created_ns", "depth",
-                 "ended_ns", "extra", "facts", "failures", "fence", "host", "id", "initial", "kept", "ledger",
-                 "lost", "on_end", "parent", "parent_token", "path", "plan", "plan_for", "queued",
+                 "ended_ns", "extra", "facts", "failures", "fence", "host", "id", "initial", "journal", "kept",
+                 "ledger", "lost", "on_end", "parent", "parent_token", "path", "plan", "plan_for", "queued",
                  "records", "result", "scope", "settled", "started_ns", "status", "tasks", "threads_left",
                  "wall_offset")  # fmt: skip
 
@@ -207,6 +209,8 @@ class Run(Performing):
         self._waiters: list[asyncio.Future[None]] = _NO_FUTURES
         self._timer: asyncio.TimerHandle | None = None
         self._deadline = now + int(host.config.execution_timeout * 1e9)
+        self.journal: Journal | None = None
+        """Where the engine keeps the outcomes of nodes; in the root."""
         self.ledger: Ledger | None = None
         if host.store.durable:
             if parent is None:
@@ -395,6 +399,12 @@ class Run(Performing):
                 self._stop(Interrupted(why))
             self._settle()
 
+    def hand_over(self) -> None:
+        """Another process runs the execution, which has not begun here, or has not gone on."""
+        if not self.settled:
+            self.lost = True
+            self._settle()
+
     def _lose(self, error: BaseException | None) -> None:
         """Another runner has claimed the execution, or (`error`) what has happened in it cannot be written."""
         logger.error("%s: what happens here is not kept any more; the execution ends here", self.id)
@@ -428,7 +438,7 @@ class Run(Performing):
             ready = [token for token in ready if (token.at, token.visit) not in self.extra.begun]
             for token in perform:
                 node = self.plan.nodes[token.at]
-                if (token.at, token.visit) not in self.extra.answered and not node.may_run_again:
+                if (token.at, token.visit) not in self.extra.answered and not self._may_go_on(token, node):
                     self._stop(Interrupted(f"A process ended while {node.name!r} ran, which may not run twice"), node)
                     return
         self.extra.ready = []
@@ -437,6 +447,13 @@ class Run(Performing):
             self.spawn(self._drive(ready, perform))
             left = (self._deadline - clock.monotonic_ns()) / 1e9
             self._timer = self.host.loop.call_later(left, self._stop, DeadlineExceeded())
+
+    def _may_go_on(self, token: Token, node: PlanNode) -> bool:
+        """Whether a node that began before, and whose end the store does not have, can be performed."""
+        if node.may_run_again:
+            return True
+        journal = self.root.journal
+        return journal is not None and journal.has(step_of(self, token))
 
     def extend_deadline(self) -> None:
         """A restored run has the whole time again: waiting does not count."""

@@ -30,6 +30,7 @@ from .fields import MISSING, gather, getter
 from .plan import PlanNode
 from .records import BEGAN, FINISHED, ITEM, RETRIED, Finish
 from .replay import replayed
+from .stepping import stepped
 from .usage import Usage
 from .waits import Answer, Suspend, Wait, outcome
 from .walker import Token
@@ -259,7 +260,25 @@ class Performing:
     async def _tried(
         self, token: Token, node: PlanNode, values: dict[str, Any], item: int | None, read: Callable[[Any, int], T]
     ) -> tuple[T, int]:
-        """Attempts until one succeeds and can be read, or the row's Retry is used up: (what was read, attempt)."""
+        """As `tries`; what the engine keeps the outcome of is not done again."""
+        journal = self.root.journal
+        if journal is None or node.agent.run is None:
+            return await self.tries(token, node, values, item, read)
+        return await stepped(self, journal, token, node, values, item, read)
+
+    async def tries(
+        self,
+        token: Token,
+        node: PlanNode,
+        values: dict[str, Any],
+        item: int | None,
+        read: Callable[[Any, int], T],
+        noted: list[tuple[int, dict[str, Any], float]] | None = None,
+    ) -> tuple[T, int]:
+        """Attempts until one succeeds and can be read, or the row's Retry is used up: (what was read, attempt).
+
+        `noted` is told those that failed: (attempt, error, seconds until the next).
+        """
         retry = node.node.retry or ONCE
         delay = retry.delay
         attempt = 1 if item is not None else self.extra.attempts.pop((token.at, token.visit), 1)
@@ -287,7 +306,10 @@ class Performing:
                     failure.attempt = attempt  # type: ignore[attr-defined]
                     raise failure from exc
                 now = self.host.context.clock.monotonic_ns()
-                self.record(RETRIED, token, now, now, (attempt, self.error_of(failure, node, attempt), delay))
+                note = (attempt, self.error_of(failure, node, attempt), delay)
+                self.record(RETRIED, token, now, now, note)
+                if noted is not None:
+                    noted.append(note)
             await asyncio.sleep(delay)
             delay = min(delay * retry.backoff, retry.max_delay)
             attempt += 1

@@ -17,6 +17,7 @@ from anyio import to_thread
 
 from ..config import AgentMapConfig
 from ..context import AgentMapContext
+from ..engines.engine import Engine, Local
 from ..errors import (
     AgentMapError,
     NodeFailure,
@@ -67,8 +68,10 @@ class Runtime:
         on_ended: Callable[[Run], None],
         on_reload: Callable[[], Awaitable[None]],
         on_end: Callable[[Run], Awaitable[None]] | None = None,
+        engine: Callable[[Runtime], Engine] | None = None,
     ) -> None:
-        """`plan` compiles a workflow, `plan_for` gives what finds sub-workflows as they are now.
+        """`plan` compiles a workflow, `plan_for` gives what finds sub-workflows as they are now. `engine` makes the
+        engine; without one, executions run here.
 
         `on_reload` is awaited when another process has read the workflow files again.
         `on_ended` is called once for each execution that has ended here, before it is kept; `on_end` is awaited then.
@@ -108,6 +111,7 @@ class Runtime:
         self._commands: set[int] = set()
         """Requests of other processes that are being done."""
         self._watchdog = Watchdog(self.loop, config.blocking_threshold)
+        self.engine: Engine = Local() if engine is None else engine(self)
 
     @property
     def queued(self) -> int:
@@ -139,6 +143,12 @@ class Runtime:
         else:
             self.runner = self.store.runner()
         self.runner_id = self.runner.id
+        try:
+            await self.engine.open()
+        except BaseException:
+            runner, self.runner, self.runner_id = self.runner, None, None
+            await to_thread.run_sync(runner.close)
+            raise
         if self.store.durable:
             self.generation = await self.store.generation()
         if self.store.durable or await self.store.select(Filter(statuses=("suspended",), limit=1)):
@@ -176,34 +186,69 @@ class Runtime:
     async def _serve(self) -> None:
         """Do what other processes ask of executions that run here."""
         assert self.runner is not None  # noqa: S101
-        if not self.live:
+        if not self.live and not self.engine.leaves:
             return
         for command in await self.store.asked(self.runner):
             run = self.live.get(command.execution)
-            if run is None or run.finished or command.number in self._commands:
-                continue  # it is about to be kept, and who asks finds it ended; or it is being done
+            if command.number in self._commands:
+                continue  # it is being done
+            if run is None if not self.engine.leaves else run is not None and run.finished:
+                continue  # it is about to be kept, and who asks finds it ended
             self._commands.add(command.number)
             self.job(self._obey(command, run))
 
-    async def _obey(self, command: Command, run: Run) -> None:
+    async def _obey(self, command: Command, run: Run | None) -> None:
         said = "done"
         try:
             payload = json.loads(command.payload)
             if command.kind == "cancel":
-                run.cancel()
-                await run.wait()
+                if run is not None:
+                    run.cancel()
+                    await run.wait()
+                elif not await self._cancelled_unclaimed(command.execution):
+                    return
             elif command.kind == "answer":
-                await self.take_answer(run, payload["path"], Answer(**payload["answer"]))
+                answer = Answer(**payload["answer"])
+                if run is not None:
+                    await self.take_answer(run, payload["path"], answer)
+                elif not await self._answered_unclaimed(command.execution, payload["path"], answer):
+                    return
             else:
                 said = "unknown"
-        except (RequestRefused, KeyError, TypeError, ValueError):
+        except (RequestRefused, StoreDamaged, KeyError, TypeError, ValueError):
             said = "late"
         try:
             await self.store.answer(command.number, said)
         except StoreUnavailable:
-            logger.warning("%s: an answer for another process is lost", run.id)
+            logger.warning("%s: an answer for another process is lost", command.execution)
         finally:
             self._commands.discard(command.number)
+
+    async def _unclaimed(self, execution_id: str) -> Row | None:
+        """Claim an execution that was handed over here, and that nobody has taken yet."""
+        assert self.runner is not None  # noqa: S101
+        row = await self.store.find(execution_id)
+        if row is None or row.status not in GOING or row.runner != self.runner_id or row.id in self.live:
+            return None
+        return await self.store.claim(row, self.runner, status=row.status)
+
+    async def _cancelled_unclaimed(self, execution_id: str) -> bool:
+        claimed = await self._unclaimed(execution_id)
+        run = None if claimed is None else await self.restored(claimed)
+        if run is None:
+            return False
+        self.end(run, run.cancel)
+        await run.wait()
+        return True
+
+    async def _answered_unclaimed(self, execution_id: str, path: str, answer: Answer) -> bool:
+        claimed = await self._unclaimed(execution_id)
+        if claimed is None:
+            return False
+        wait = next((wait for wait in waits_of(claimed.id, claimed.waits) if wait["path"] == path), None)
+        if wait is None:
+            raise KeyError(path)
+        return await self.store.append(await self._answered(claimed, wait, answer, self.context.clock.time_ns()))
 
     def job(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Do something in a task of its own, which whoever waits for it does not stop in the middle."""
@@ -274,12 +319,17 @@ class Runtime:
         claimed = await self.store.claim(row, self.runner, attempt=row.attempt + (row.runner is not None))
         if claimed is None:
             return
+        if await self.engine.take_over(claimed):
+            return
         logger.warning("%s: its process has ended; it goes on here (attempt %d)", row.id, claimed.attempt)
         run = await self.restored(claimed)
-        if run is None:
-            return
-        if claimed.attempt > self.config.max_recoveries + 1:
-            why = f"Its process has ended {claimed.attempt - 1} times; the execution may be what ends it"
+        if run is not None:
+            self.recover(run)
+
+    def recover(self, run: Run) -> None:
+        """Let a restored run go on after a crash, unless there were too many."""
+        if run.attempt > self.config.max_recoveries + 1:
+            why = f"Its process has ended {run.attempt - 1} times; the execution may be what ends it"
             self.end(run, lambda: run.interrupt_now(why))
         else:
             self.go_on(run, recovered=True)
@@ -298,6 +348,7 @@ class Runtime:
             more = True
             while more:
                 more = await self.store.prune(now - int(keep * 1e9), now, MOST_PRUNED) >= MOST_PRUNED
+            await self.engine.tidy(now - int(keep * 1e9))
 
     # Executions that are brought back.
 
@@ -350,6 +401,10 @@ class Runtime:
                 raise
             return None
 
+    def let_go(self, row: Row) -> None:
+        """Let go of an execution that was claimed here and that nobody runs."""
+        self._hand_back(row, row.status)
+
     def _hand_back(self, row: Row, status: str) -> None:
         """Let go of a claimed execution that did not come to run: else it would seem to run as long as this process."""
         task = self.loop.create_task(
@@ -380,12 +435,23 @@ class Runtime:
         self.running.add(run)
         how()
 
+    @property
+    def full(self) -> bool:
+        return len(self.running) >= self.config.max_running or bool(self._queue)
+
+    def starts(self, run: Run) -> bool:
+        """Whether a new run would begin here at once."""
+        return not self.full and not self.engine.elsewhere(run, False)
+
     def _when_free(self, run: Run, go: Callable[[], None]) -> None:
-        if len(self.running) >= self.config.max_running or self._queue:
+        full = self.full
+        if self.engine.elsewhere(run, full):
+            self.engine.hand_over(run)
+        elif full:
             self._queue[run] = go
         else:
             self.running.add(run)
-            go()
+            self.engine.begin(run, go)
 
     async def plan_of(self, definition: str, graph_id: str) -> Plan:
         """The plan of a content hash: the one that is served, or the one that the store has pinned."""
@@ -537,7 +603,7 @@ class Runtime:
     def submit(self, run: Run) -> None:
         """Start a run, or queue it until a slot is free."""
         self.live[run.id] = run
-        run.queued = len(self.running) >= self.config.max_running or bool(self._queue)
+        run.queued = self.full
         self._when_free(run, run.start)
 
     def ended(self, run: Run) -> None:
@@ -562,7 +628,7 @@ class Runtime:
             go = self._queue.pop(run)
             self.running.add(run)
             run.extend_deadline()
-            go()
+            self.engine.begin(run, go)
 
     def leaked(self, task: asyncio.Task[Any], run: Run) -> None:
         if not task.done():
@@ -622,6 +688,7 @@ class Runtime:
             task.cancel()  # whoever opens the store next sees that its owner is gone
         if self.threads.closing:
             await asyncio.wait(self.threads.closing, timeout=self.config.cancel_grace)
+        await self.engine.aclose()
         await self.services.aclose()
         if self.runner is not None:
             await to_thread.run_sync(self.runner.close)

@@ -16,6 +16,7 @@ from ..agents.gathering import gathered
 from ..agents.registry import Agent
 from ..config import SERVERS, AgentMapConfig, masked
 from ..context import AgentMapContext
+from ..engines.engine import Engine
 from ..errors import (
     ConfigError,
     InputInvalid,
@@ -87,6 +88,8 @@ class AgentMapService(Executions):
         )
         self.catalogue.load()
         self.store: Store = _store(self.config, self.context, source)
+        self._engine: Callable[[Runtime], Engine] | None = None
+        """Makes the engine of a runtime; None: executions run in it."""
         self.instruments = Instruments(self.config, self.context)
         self._watcher: Watcher | None = None
         self._plans: dict[Workflow, Plan] = {}
@@ -130,7 +133,10 @@ class AgentMapService(Executions):
             return found
         if not run.settled:
             await run.wait()
-        return await self._document(run)
+        found = await self._document(run)
+        while found["status"] in GOING and not self.stopping:  # another process has it
+            found = await self.until_settled(run.id, 60.0)
+        return found
 
     async def batch_execute_workflows(
         self, executions: Iterable[Mapping[str, Any]], *, max_concurrency: int = 10
@@ -381,6 +387,7 @@ class AgentMapService(Executions):
                 on_ended=self._count,
                 on_reload=self._follow,
                 on_end=self._after if self._overrides("post_workflow_execution") else None,
+                engine=self._engine,
             )
             if self.config.enable_hot_reload and self._watcher is None:
                 self._watcher = Watcher(self.catalogue, self._reload)

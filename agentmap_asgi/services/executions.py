@@ -187,7 +187,7 @@ class Executions:
 
     async def _accepted(self, runtime: Runtime, run: Run, options: CallOptions | None) -> Row | None:
         """Keep a new execution and begin it; or the row that has its id or its key."""
-        if len(runtime.running) < self.config.max_running and not runtime.queued:
+        if runtime.starts(run):
             run.status = "running"  # as the store is told
         try:
             there = await self.store.create(run)
