@@ -431,10 +431,12 @@ def _early_reads(
                 if source not in written and source not in needed:
                     _note(source, node, written, early, needed)
         if name in showing:
-            for head in _BRACED.findall(node.prompt):
-                if head not in written and head not in early:  # seldom, so the Prompt is taken apart only here
-                    _note_shown(node, showing[name], written, early)
-                    break
+            head, _, rest = node.prompt.partition("{")[2].partition("}")
+            if "{" in rest or (head not in written and head not in early):  # most prompts show one known field
+                for head in _BRACED.findall(node.prompt):
+                    if head not in written and head not in early:  # seldom, so the Prompt is taken apart only here
+                        _note_shown(node, showing[name], written, early)
+                        break
         written.update(written_by(node) if name in agents else node.outputs)
     return early, written, needed
 

@@ -137,6 +137,7 @@ class Reading:
             (positions, column not in _FREE) for column, positions in enumerate(opened.layout.cells) if positions[1:]
         ]
         unknown = opened.layout.unknown
+        sound: set[tuple[str, ...]] = set()  # what decides about options, where nothing is wrong with them
         last: Draft | None = None
         records, row, end = opened.records, opened.row, opened.records.line_num
         limit = row + max_rows
@@ -147,12 +148,12 @@ class Reading:
             for found in records:
                 line = end + 1
                 end = records.line_num
-                if end > last_line and found[0] == END:
+                if end > last_line:
+                    if found[0] != END:
+                        row += 1
+                        self._unclosed(found, row, line)
                     break
                 row += 1
-                if end > last_line:
-                    self._unclosed(found, row, line)
-                    break
                 if row > limit:
                     self._too_many(row, line, max_rows)
                     break
@@ -233,7 +234,8 @@ class Reading:
                 if draft.nodes.setdefault(name, node) is not node:
                     self._duplicate(draft, node)
                     continue
-                draft.targets[name] = edge + success + failure  # not used when any cell has a function
+                # Not used when any cell has a function.
+                draft.targets[name] = edge + success + failure if success or failure else edge
                 if agent is not None:
                     if special:
                         draft.agents[name] = agent
@@ -244,7 +246,9 @@ class Reading:
                 if edge and (success or failure):
                     checks.check_idle_cells(node, agent, self._report_of(draft))
                 if values and agent is not None:
-                    self._options(draft, node, agent, in_context)
+                    case = (in_context, in_agent, in_output, in_map)
+                    if case not in sound and self._options(draft, node, agent, in_context):
+                        sound.add(case)
                 if trouble:
                     self._explain(picked, draft, node)
         except csv.Error as exc:
@@ -322,11 +326,15 @@ class Reading:
             for problem in self.trouble.get((column, text), ()):
                 self._problem(draft, problem, column=column, node=node.name, row=node.row, line=node.line)
 
-    def _options(self, draft: Draft, node: Node, agent: Agent, written: str) -> None:
+    def _options(self, draft: Draft, node: Node, agent: Agent, written: str) -> bool:
+        """Whether nothing is wrong with the options of a node."""
+        sound = True
         for code, severity, message, hint, column, text in policies.check_options(node, agent, self.guess):
             report = self._report_of(draft)
             report.contexts = {node.name: written}
             report(code, message, node, column, text=text, hint=hint, severity=severity)
+            sound = False
+        return sound
 
     def _report_of(self, draft: Draft) -> checks.Report:
         return checks.Report(

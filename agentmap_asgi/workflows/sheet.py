@@ -187,7 +187,7 @@ def _delimiter(text: str, written: str | None) -> str:
 
 def _header(text: str, delimiter: str, *, skip: bool) -> list[str]:
     """The header under a delimiter. It is looked for in the beginning of a file, and in all of it only if need be."""
-    for part in dict.fromkeys((text[:HEAD], text)):
+    for part in (text[:HEAD], text) if len(text) > HEAD else (text,):
         try:
             records = csv.reader(io.StringIO(part, newline=""), delimiter=delimiter)
             for row, cells in enumerate(islice(records, HEAD_ROWS)):
