@@ -99,7 +99,7 @@ Step = Callable[[dict[str, Any], Position], Any]
 """An agent compiled for one node: (values, position) -> result value, or Outcome if the agent is `rich`."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Agent:
     """One kind of node: a row of the registry.
 

@@ -30,7 +30,7 @@ class Query(NamedTuple):
     """Its JSON Schema, when it is not any text."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Operation:
     """One row: what is answered under a method and a path (relative to where the app is mounted)."""
 

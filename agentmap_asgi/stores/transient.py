@@ -103,7 +103,7 @@ class _Record:
         logger.exception("What was written of execution %s cannot be read", self.start.id)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class _Question:
     execution: str
     kind: str

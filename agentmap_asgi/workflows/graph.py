@@ -115,7 +115,7 @@ K = TypeVar("K", bound=Hashable)
 """A node: by name here, by number in compiled plans."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Survey(Generic[K]):
     """What can be reached from the starts."""
 
@@ -179,7 +179,7 @@ def survey(targets: Mapping[K, Collection[K]], starts: Iterable[K]) -> Survey[K]
     return Survey(finished, component, cyclic)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Loop(Generic[K]):
     """A loop: where it begins, and through which other nodes it can be entered."""
 

@@ -36,7 +36,7 @@ class Rows(NamedTuple):
     """Blank and comment rows."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Draft:
     """A workflow while its rows are read."""
 

@@ -30,7 +30,7 @@ END: Final = "\0"
 _SEP = re.compile(r'"?sep=([^"\r\n])"?[,;\t|]*(?:\r\n|\r|\n|$)', re.I)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Sheet:
     """An open file, its header read. `records` goes on with the first row after the header."""
 
