@@ -66,7 +66,7 @@ def document(run: Shown, *, shown: str | None = None, shared: bool = False) -> d
         "graph_name": run.plan.workflow.name,
         "graph_id": run.plan.workflow.graph_id,
         "result": (run.result.values if shared else copied(run.result.values)) if still else None,
-        "error": copied(run.error) if ended else None,
+        "error": copied(run.error) if ended and run.error is not None else None,
         "execution_time": (ended - run.started_ns) / 1e9 if ended else None,
         "nodes_executed": run.steps,
         "created_at": started if run.created_ns == run.started_ns else stamp(run.created_ns + offset),

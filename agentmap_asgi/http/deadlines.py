@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any, Final, TypeVar
+from collections.abc import Coroutine, Generator
+from typing import Any, Final, Generic, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 T = TypeVar("T")
@@ -23,6 +23,10 @@ class Deadlines:
 
     async def within(self, seconds: float, work: Coroutine[Any, Any, T]) -> T:
         """Await `work` in the current task; TimeoutError when it takes longer."""
+        try:
+            first = work.send(None)
+        except StopIteration as done:  # nothing had to be waited for
+            return cast(T, done.value)
         loop = asyncio.get_running_loop()
         last = self._last  # read once: other threads may have loops of their own
         if last is None or last[0] is not loop:
@@ -32,13 +36,39 @@ class Deadlines:
         assert task is not None  # noqa: S101  # a coroutine runs in a task
         watch.begin(task, loop, seconds)
         try:
-            return await work
+            return await _Rest(work, first)
         except asyncio.CancelledError:
             if watch.expired(task) and task.uncancel() == 0:
                 raise TimeoutError from None
             raise
         finally:
             watch.until.pop(task, None)
+
+
+class _Rest(Generic[T]):
+    """What is left of a coroutine that was begun: it waits for `first`."""
+
+    __slots__ = ("_first", "_work")
+
+    def __init__(self, work: Coroutine[Any, Any, T], first: Any) -> None:
+        self._work = work
+        self._first = first
+
+    def __await__(self) -> Generator[Any, Any, T]:
+        work, item = self._work, self._first
+        try:
+            while True:
+                try:
+                    sent = yield item
+                except GeneratorExit:
+                    work.close()
+                    raise
+                except BaseException as exc:
+                    item = work.throw(exc)
+                else:
+                    item = work.send(sent)
+        except StopIteration as done:
+            return cast(T, done.value)
 
 
 class _Watch:

@@ -69,6 +69,8 @@ class Exchange:
     def said(self, name: str) -> str | None:
         """A text that a middleware of the host has put into `request.state.workflow_context`."""
         said = self.scope.get("state", _NOTHING).get("workflow_context")
+        if said is None:
+            return None
         text = said.get(name) if isinstance(said, Mapping) else None
         return text if isinstance(text, str) else None
 

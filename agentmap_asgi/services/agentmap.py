@@ -498,7 +498,8 @@ class AgentMapService(Executions):
         name = pointer.removeprefix("/")
         if not isinstance(state, dict):
             raise InputInvalid(f"{name} takes a JSON object", pointer=pointer)
-        for reserved in SPECIAL & state.keys():
+        if not SPECIAL.isdisjoint(state):
+            reserved = min(SPECIAL & state.keys())
             raise InputInvalid(f"{name} sets {reserved!r}, a reserved name", pointer=f"{pointer}/{reserved}")
         try:
             values: dict[str, Any] = copied(state, name, limit=self.config.max_state_bytes)

@@ -151,7 +151,9 @@ class Executions:
         runtime = await self._ready_runtime()
         runtime.admit()
         workflow = self._healthy(graph_name)
-        run_context: dict[str, Any] = copied(dict(context), "context") if context else {}
+        run_context: dict[str, Any] = {}
+        if context:
+            run_context = copied(context if context.__class__ is dict else dict(context), "context")
         who = owner(run_context)
         facts, ours = Facts(who), None
         if options is not None:

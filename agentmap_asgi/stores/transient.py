@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import OrderedDict
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
@@ -121,8 +122,8 @@ class TransientStore:
         self._keep = keep
         self._records: dict[str, _Record] = {}
         self._keys: dict[str, str] = {}
-        self._finished: dict[str, None] = {}
-        """Ids, in the order in which they ended."""
+        self._finished: OrderedDict[str, None] = OrderedDict()
+        """Ids, in the order in which they ended. The first of a plain dict is hard to find when many were taken out."""
         self._runners: dict[str, _TransientRunner] = {}
         self._made = 0
         self._questions: dict[int, _Question] = {}

@@ -83,7 +83,12 @@ class Workflow:
     """By name, in row order."""
     entry: str | None
     diagnostics: tuple[Diagnostic, ...] = ()
+    graph_id: str = field(init=False, repr=False)
+    """`stem::name`."""
     _version: str | None = field(default=None, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.graph_id = f"{self.stem}::{self.name}"
 
     @property
     def version(self) -> str:
@@ -95,10 +100,6 @@ class Workflow:
             content = json.dumps([_content(node) for node in self.nodes.values()], sort_keys=True)
             self._version = hashlib.sha256(content.encode()).hexdigest()
         return self._version
-
-    @property
-    def graph_id(self) -> str:
-        return f"{self.stem}::{self.name}"
 
     @property
     def errors(self) -> tuple[Diagnostic, ...]:
