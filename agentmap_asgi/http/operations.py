@@ -73,6 +73,11 @@ FORMAT: Final = (
     Query("format", "How it is drawn: an object (default), a text, or an image", ("json", "mermaid", "dot", "svg")),
 )
 
+VERSIONS: Final = (
+    Query("from", "The older version: a hash or the beginning of one; `previous` when not given"),
+    Query("to", "The newer version; `current` when not given"),
+)
+
 FOLLOW: Final = Query("follow", "Go on while the execution waits for answers", ("true", "false"))
 AFTER: Final = Query("after", "Only events with a greater sequence", schema={"type": "integer", "minimum": 0})
 KEY: Final = Query(
@@ -393,6 +398,27 @@ OPERATIONS: Final = (
     ),
     Operation(
         method="GET",
+        path="/workflows/{graph_id:path}/versions",
+        name="versions_by_id",
+        handler=reading.versions,
+        summary="The versions of a workflow, the newest first, by graph id",
+        scope="read",
+        answer=schemas.VersionList,
+        problems=(*READ_PROBLEMS, 503),
+    ),
+    Operation(
+        method="GET",
+        path="/workflows/{graph_id:path}/diff",
+        name="diff_by_id",
+        handler=reading.difference,
+        summary="What changed between two versions of a workflow, by graph id",
+        scope="read",
+        query=VERSIONS,
+        answer=schemas.VersionDiff,
+        problems=(*READ_PROBLEMS, 422, 503),
+    ),
+    Operation(
+        method="GET",
         path="/workflows/{graph_id:path}",
         name="workflow_by_id",
         handler=reading.workflow,
@@ -422,6 +448,27 @@ OPERATIONS: Final = (
         scope="read",
         answer=schemas.InputSchema,
         problems=READ_PROBLEMS,
+    ),
+    Operation(
+        method="GET",
+        path="/{workflow_name}/versions",
+        name="versions",
+        handler=reading.versions,
+        summary="The versions of a workflow, the newest first",
+        scope="read",
+        answer=schemas.VersionList,
+        problems=(*READ_PROBLEMS, 503),
+    ),
+    Operation(
+        method="GET",
+        path="/{workflow_name}/diff",
+        name="diff",
+        handler=reading.difference,
+        summary="What changed between two versions of a workflow",
+        scope="read",
+        query=VERSIONS,
+        answer=schemas.VersionDiff,
+        problems=(*READ_PROBLEMS, 422, 503),
     ),
     Operation(
         method="GET",

@@ -92,6 +92,19 @@ async def image(exchange: Exchange, drawn: dict[str, Any], headers: Mapping[str,
     return text_reply(text, SVG, {**IMAGE, **(headers or {})})
 
 
+async def versions(exchange: Exchange) -> Response:
+    """`GET /{workflow_name}/versions`"""
+    name = await _named(exchange, "versions")
+    return json_reply(await filtered(exchange, await exchange.calls.service.list_versions(name)))
+
+
+async def difference(exchange: Exchange) -> Response:
+    """`GET /{workflow_name}/diff`"""
+    name = await _named(exchange, "diff")
+    old, new = exchange.query("from") or "previous", exchange.query("to") or "current"
+    return json_reply(await filtered(exchange, await exchange.calls.service.diff_versions(name, old, new)))
+
+
 async def _named(exchange: Exchange, verb: str) -> str:
     (name,) = exchange.params.values()
     await permit(exchange, verb, name)
@@ -100,7 +113,8 @@ async def _named(exchange: Exchange, verb: str) -> str:
 
 def _links(exchange: Exchange, graph_id: str) -> dict[str, str]:
     own = exchange.workflow_link(graph_id)
-    return {"self": own, "graph": f"{own}/graph", "schema": f"{own}/schema", "execute": exchange.link("/execute")}
+    more = {name: f"{own}/{name}" for name in ("graph", "schema", "versions")}
+    return {"self": own, **more, "execute": exchange.link("/execute")}
 
 
 async def validate(exchange: Exchange) -> Response:

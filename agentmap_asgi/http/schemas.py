@@ -218,6 +218,39 @@ class Definition(Answer):
     links: dict[str, str]
 
 
+class VersionOf(Answer):
+    """A version of a workflow."""
+
+    version: str = Field(description="The hash of what its nodes say.")
+    since: str = Field(description="When it was first served.")
+
+
+class ListedVersion(VersionOf):
+    """A version of a workflow in a list."""
+
+    current: bool = Field(description="Whether new executions get it.")
+
+
+class VersionList(Answer):
+    """The versions of a workflow, the newest first."""
+
+    graph_id: str
+    versions: list[ListedVersion]
+    total_count: int
+
+
+class VersionDiff(Answer):
+    """What changed from one version of a workflow to another."""
+
+    graph_id: str
+    from_: VersionOf = Field(alias="from")
+    to: VersionOf
+    changed: bool
+    entry: dict[str, str | None] | None = Field(description="`old` and `new`, when it begins at another node.")
+    nodes: list[State] = Field(description="Nodes that were added, removed or changed, with their cells.")
+    text: str = Field(description="The same for people.")
+
+
 class Drawing(Answer):
     """A workflow's graph."""
 

@@ -46,6 +46,7 @@ from .audit import owner
 from .executions import Executions, call_options
 from .inputs import validated
 from .instruments import Instruments
+from .versions import Versions
 
 T = TypeVar("T")
 
@@ -90,6 +91,8 @@ class AgentMapService(Executions):
         self.store: Store = _store(self.config, self.context, source)
         self._engine: Callable[[Runtime], Engine] | None = None
         """Makes the engine of a runtime; None: executions run in it."""
+        self.versions = Versions(self.store, self.context.clock)
+        self.versions.serve(self.catalogue.workflows)
         self.instruments = Instruments(self.config, self.context)
         self._watcher: Watcher | None = None
         self._plans: dict[Workflow, Plan] = {}
@@ -204,6 +207,25 @@ class AgentMapService(Executions):
         """JSON Schema of what a caller gives: declared by the host, else what the nodes read before it is written."""
         return self._schema(self.catalogue.find(graph_name))
 
+    async def list_versions(self, graph_name: str) -> dict[str, Any]:
+        """The versions of a workflow that were served: hash and time, the newest first.
+
+        Raises UnknownWorkflow, AmbiguousWorkflow, StoreUnusable or StoreUnavailable.
+        """
+        workflow = self.catalogue.find(graph_name)
+        await self._ready_runtime()
+        return await self.versions.listed(workflow)
+
+    async def diff_versions(self, graph_name: str, old: str = "previous", new: str = "current") -> dict[str, Any]:
+        """What changed between two versions of a workflow: its entry, nodes and cells, and the same as text.
+
+        A version is a hash of `list_versions` or the beginning of one, `current` or `previous`. Raises InputInvalid for
+        one that is not there, else as `list_versions`.
+        """
+        workflow = self.catalogue.find(graph_name)
+        await self._ready_runtime()
+        return await self.versions.difference(workflow, old, new)
+
     @overload
     def draw_workflow(self, graph_name: str, form: Literal["json"]) -> dict[str, Any]: ...
     @overload
@@ -291,8 +313,8 @@ class AgentMapService(Executions):
         (`pending`), every error there is (`diagnostics`). A workflow that has errors now is served as it was before.
         """
         changes = await to_thread.run_sync(self._reload)
+        runtime = await self._ready_runtime()
         if self.store.durable:
-            runtime = await self._ready_runtime()
             runtime.generation = await self.store.generation(bump=True)
         return changes.to_dict()
 
@@ -307,6 +329,7 @@ class AgentMapService(Executions):
         changes = self.catalogue.reload()
         for replaced in set(self._plans).difference(self.catalogue.workflows):
             self._plans.pop(replaced, None)
+        self.versions.serve(self.catalogue.workflows)
         self.instruments.reloaded(changes)
         for workflow in self.catalogue.workflows:
             found = next((one for one in self.catalogue.diagnostics(workflow) if one.severity == "error"), None)

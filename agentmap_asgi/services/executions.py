@@ -44,6 +44,7 @@ from ..workflows.model import Workflow
 from .audit import owner
 from .estimates import Durations, estimate
 from .instruments import Instruments
+from .versions import Versions
 
 logger = logging.getLogger("agentmap_asgi.execution")
 
@@ -82,6 +83,7 @@ class Executions:
     context: AgentMapContext
     store: Store
     instruments: Instruments
+    versions: Versions
     _durations: dict[tuple[str, str], Durations]
     """By graph id and content hash."""
     registry: Registry
@@ -95,6 +97,8 @@ class Executions:
         runtime = self._runtime()
         if runtime.runner is None:
             await runtime.prepare()
+        if self.versions.waiting:
+            await self.versions.write()
         return runtime
 
     def _healthy(self, graph_name: str) -> Workflow:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 from zlib import crc32
 
 from ..errors import ExecutionConflict, StoreUnavailable
 from . import schema
 from .columns import Columns
-from .store import Batch, Row, Start
+from .store import MOST_VERSIONS, Batch, Row, Served, Start
 
 T = TypeVar("T")
 
@@ -32,11 +32,15 @@ class Desk:
     def pin(self, pins: Mapping[str, str]) -> None:
         """Keep those definitions that are not there yet; the text is asked for only then."""
         for name in pins:
-            if self.connection.execute("SELECT 1 FROM definitions WHERE hash = ?", (name,)).fetchone() is None:
+            if not self.pinned(name):
                 text = pins[name]
                 self.connection.execute(
                     "INSERT INTO definitions (hash, text, sum) VALUES (?, ?, ?)", (name, text, crc32(text.encode()))
                 )
+
+    def pinned(self, definition: str) -> bool:
+        query = "SELECT 1 FROM definitions WHERE hash = ?"
+        return self.connection.execute(query, (definition,)).fetchone() is not None
 
     def keep(self, execution: str, definitions: Iterable[str]) -> None:
         """An execution needs these definitions as long as it is there."""
@@ -135,6 +139,29 @@ class Append(Job[bool]):
             desk.pin(pins)
             desk.keep(self._batch.id, pins)
         return True
+
+
+class Note(Job[None]):
+    __slots__ = ("_served",)
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, served: Sequence[Served]) -> None:
+        super().__init__(loop)
+        self._served = served
+
+    def prepare(self, columns: Columns) -> None:
+        for one in self._served:  # the hash of a large workflow takes a while
+            _ = one.definition
+
+    def do(self, desk: Desk) -> None:
+        namespace, connection = desk.columns.namespace, desk.connection
+        for one in self._served:
+            newest = connection.execute(schema.NEWEST, (namespace, one.graph_id)).fetchone()
+            if newest == (one.definition,):
+                continue
+            if not desk.pinned(one.definition):
+                desk.pin({one.definition: one.text()})
+            connection.execute(schema.NOTE, (namespace, one.graph_id, one.definition, one.since))
+            connection.execute(schema.OLD_VERSIONS, (namespace, one.graph_id, MOST_VERSIONS))
 
 
 def own_fault(exc: BaseException) -> bool:

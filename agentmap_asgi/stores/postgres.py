@@ -32,7 +32,7 @@ from .postgres_jobs import Append, Claim, Create, Do, Write, found
 from .postgres_keeper import Keeper
 from .postgres_link import Connection, Link, key_of, own_fault, told
 from .postgres_writer import AGAIN, Queue, Writer, unavailable
-from .store import FINISHED, Batch, Command, Entry, Filter, Row, Runner, Start
+from .store import FINISHED, MOST_VERSIONS, Batch, Command, Entry, Filter, Row, Runner, Served, Start, Version
 
 T = TypeVar("T")
 logger = logging.getLogger("agentmap_asgi.stores")
@@ -305,6 +305,34 @@ class PostgresStore:
             if crc32(text.encode()) != total:
                 raise StoreDamaged(None, f"the checksum of definition {definition} is wrong")
             return str(text)
+
+        return await self._read(look)
+
+    def note(self, served: Sequence[Served]) -> Awaitable[None]:
+        def note(connection: Connection) -> None:
+            connection.execute(sql.SHARE, [key_of(self.schema, "definitions")])
+            connection.execute(sql.ALONE, [key_of(self.schema, "versions")])  # of two that note one, one does
+            for one in served:
+                newest = connection.execute(sql.NEWEST, [self.namespace, one.graph_id]).fetchone()
+                if newest is not None and newest[0] == one.definition:
+                    continue
+                there = connection.execute("SELECT 1 FROM definitions WHERE hash = %s", [one.definition]).fetchone()
+                if there is None:
+                    text = one.text()
+                    connection.execute(
+                        "INSERT INTO definitions (hash, text, sum) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING",
+                        [one.definition, text, crc32(text.encode())],
+                    )
+                connection.execute(sql.NOTE, [self.namespace, one.graph_id, one.definition, one.since])
+                old = {"namespace": self.namespace, "graph": one.graph_id, "most": MOST_VERSIONS}
+                connection.execute(sql.OLD_VERSIONS, old)
+
+        return self._change(note)
+
+    async def versions(self, graph_id: str) -> list[Version]:
+        def look(connection: Connection) -> list[Version]:
+            found = connection.execute(sql.VERSIONS, [self.namespace, graph_id]).fetchall()
+            return [Version(str(definition), int(since)) for definition, since in found]
 
         return await self._read(look)
 

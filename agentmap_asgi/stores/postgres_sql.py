@@ -85,12 +85,38 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         """CREATE TABLE commits (process text COLLATE "C" PRIMARY KEY, number bigint NOT NULL)
             WITH (fillfactor = 50)""",
     ),
+    (
+        """CREATE TABLE versions (
+            number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+            namespace text COLLATE "C" NOT NULL,
+            graph_id text COLLATE "C" NOT NULL,
+            definition text COLLATE "C" NOT NULL,
+            since bigint NOT NULL
+        )""",
+        "CREATE INDEX versions_graph ON versions (namespace, graph_id, number)",
+        "CREATE INDEX versions_definition ON versions (definition)",
+        """INSERT INTO versions (namespace, graph_id, definition, since)
+            SELECT namespace, graph_id, definition, min(created) FROM executions
+            WHERE definition IN (SELECT hash FROM definitions)
+            GROUP BY namespace, graph_id, definition ORDER BY min(created)""",
+    ),
 )
 """One row for each version: the statements that make it out of the version before. Rows are added, never changed."""
 
 META: Final = 'CREATE TABLE meta (name text COLLATE "C" PRIMARY KEY, value bigint NOT NULL)'
 TABLES: Final = (
-    *("executions", "entries", "definitions", "pins", "commands", "processes", "runners", "commits", "meta"),
+    *(
+        "executions",
+        "entries",
+        "definitions",
+        "pins",
+        "commands",
+        "processes",
+        "runners",
+        "commits",
+        "versions",
+        "meta",
+    ),
 )
 VERSION: Final = "SELECT value FROM meta WHERE name = 'version'"
 
@@ -206,8 +232,17 @@ FORGET: Final = tuple(
 )
 UNREFERENCED: Final = (
     "DELETE FROM definitions WHERE NOT EXISTS (SELECT FROM executions WHERE definition = hash) "
-    "AND NOT EXISTS (SELECT FROM pins WHERE definition = hash)"
+    "AND NOT EXISTS (SELECT FROM pins WHERE definition = hash) "
+    "AND NOT EXISTS (SELECT FROM versions WHERE definition = hash)"
 )
+NEWEST: Final = "SELECT definition FROM versions WHERE namespace = %s AND graph_id = %s ORDER BY number DESC LIMIT 1"
+NOTE: Final = "INSERT INTO versions (namespace, graph_id, definition, since) VALUES (%s, %s, %s, %s)"
+OLD_VERSIONS: Final = (
+    "DELETE FROM versions WHERE namespace = %(namespace)s AND graph_id = %(graph)s AND number NOT IN "
+    "(SELECT number FROM versions WHERE namespace = %(namespace)s AND graph_id = %(graph)s "
+    "ORDER BY number DESC LIMIT %(most)s)"
+)
+VERSIONS: Final = "SELECT definition, since FROM versions WHERE namespace = %s AND graph_id = %s ORDER BY number DESC"
 DURATIONS: Final = (
     "SELECT definition, started, ended FROM executions WHERE namespace = %s AND graph_id = %s "
     "AND status = 'completed' AND started IS NOT NULL AND ended IS NOT NULL ORDER BY created DESC, id DESC LIMIT %s"

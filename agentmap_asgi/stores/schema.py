@@ -80,6 +80,21 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         "CREATE INDEX commands_execution ON commands (execution)",
         "CREATE TABLE meta (name TEXT PRIMARY KEY NOT NULL, value NOT NULL) WITHOUT ROWID",
     ),
+    (
+        """CREATE TABLE versions (
+            number INTEGER PRIMARY KEY AUTOINCREMENT,
+            namespace TEXT NOT NULL,
+            graph_id TEXT NOT NULL,
+            definition TEXT NOT NULL,
+            since INTEGER NOT NULL
+        )""",
+        "CREATE INDEX versions_graph ON versions (namespace, graph_id, number)",
+        "CREATE INDEX versions_definition ON versions (definition)",
+        """INSERT INTO versions (namespace, graph_id, definition, since)
+            SELECT namespace, graph_id, definition, min(created) FROM executions
+            WHERE definition IN (SELECT hash FROM definitions)
+            GROUP BY namespace, graph_id, definition ORDER BY min(created)""",
+    ),
 )
 """One row for each version: the statements that make it out of the version before. Rows are added, never changed."""
 
@@ -129,8 +144,16 @@ ENDED: Final = (
 )
 UNREFERENCED: Final = (
     "DELETE FROM definitions WHERE NOT EXISTS (SELECT 1 FROM executions WHERE definition = hash) "
-    "AND NOT EXISTS (SELECT 1 FROM pins WHERE definition = hash)"
+    "AND NOT EXISTS (SELECT 1 FROM pins WHERE definition = hash) "
+    "AND NOT EXISTS (SELECT 1 FROM versions WHERE definition = hash)"
 )
+NEWEST: Final = "SELECT definition FROM versions WHERE namespace = ? AND graph_id = ? ORDER BY number DESC LIMIT 1"
+NOTE: Final = "INSERT INTO versions (namespace, graph_id, definition, since) VALUES (?, ?, ?, ?)"
+OLD_VERSIONS: Final = (
+    "DELETE FROM versions WHERE namespace = ?1 AND graph_id = ?2 AND number NOT IN "
+    "(SELECT number FROM versions WHERE namespace = ?1 AND graph_id = ?2 ORDER BY number DESC LIMIT ?3)"
+)
+VERSIONS: Final = "SELECT definition, since FROM versions WHERE namespace = ? AND graph_id = ? ORDER BY number DESC"
 DURATIONS: Final = (
     "SELECT definition, started, ended FROM executions WHERE namespace = ? AND graph_id = ? AND status = 'completed' "
     "AND typeof(started) = 'integer' AND typeof(ended) = 'integer' ORDER BY created DESC, id DESC LIMIT ?"

@@ -27,9 +27,9 @@ from ..errors import StoreDamaged, StoreUnavailable, StoreUnusable
 from . import schema
 from .columns import Codec, Columns
 from .files import connect, make, ready
-from .jobs import Append, Create, Desk, Do, Job, answer, own_fault, told, unavailable
+from .jobs import Append, Create, Desk, Do, Job, Note, answer, own_fault, told, unavailable
 from .locks import FileLock, RunnerFile, RunnerFiles
-from .store import FINISHED, UNFINISHED, Batch, Command, Entry, Filter, Row, Runner, Start
+from .store import FINISHED, UNFINISHED, Batch, Command, Entry, Filter, Row, Runner, Served, Start, Version
 from .writer import Queue, Writer
 
 T = TypeVar("T")
@@ -340,6 +340,16 @@ class SQLiteStore:
             if not isinstance(text, str) or crc32(text.encode(errors="surrogatepass")) != total:
                 raise StoreDamaged(None, f"the checksum of definition {definition} is wrong")
             return text
+
+        return await self._read(look)
+
+    def note(self, served: Sequence[Served]) -> Awaitable[None]:
+        return self._write(Note(asyncio.get_running_loop(), served))
+
+    async def versions(self, graph_id: str) -> list[Version]:
+        def look(connection: sqlite3.Connection) -> list[Version]:
+            found = connection.execute(schema.VERSIONS, (self.namespace, graph_id)).fetchall()
+            return [Version(str(definition), int(since)) for definition, since in found]
 
         return await self._read(look)
 

@@ -18,6 +18,8 @@ from typing import Any, NamedTuple, Protocol
 GOING = ("queued", "running")
 UNFINISHED = (*GOING, "suspended")
 FINISHED = ("completed", "failed", "cancelled", "interrupted")
+MOST_VERSIONS = 50
+"""So many versions of each workflow are kept, the newest."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -102,6 +104,30 @@ class Batch(Protocol):
     def entries(self) -> Iterable[Entry]: ...
     def pins(self) -> Mapping[str, str]:
         """Definitions of sub-workflows that began, by content hash."""
+
+
+class Served(Protocol):
+    """A version of a workflow that is served from a moment on."""
+
+    @property
+    def graph_id(self) -> str: ...
+    @property
+    def since(self) -> int:
+        """Nanoseconds since 1970."""
+
+    @property
+    def definition(self) -> str:
+        """Its content hash."""
+
+    def text(self) -> str:
+        """The definition, for a store that does not have it."""
+
+
+class Version(NamedTuple):
+    """A version of a workflow that was served from a moment on (nanoseconds since 1970)."""
+
+    definition: str
+    since: int
 
 
 class Filter(NamedTuple):
@@ -192,6 +218,15 @@ class Store(Protocol):
 
     async def pinned(self, definition: str) -> str | None:
         """The definition of a content hash."""
+
+    def note(self, served: Sequence[Served]) -> Awaitable[None]:
+        """Keep which versions are served, in this order; one that is the newest of its workflow already is not noted.
+
+        Of each workflow the newest MOST_VERSIONS stay, with their definitions.
+        """
+
+    async def versions(self, graph_id: str) -> list[Version]:
+        """What was noted of a workflow, the newest first. A version that came back is there twice."""
 
     async def delete(self, execution_id: str) -> bool:
         """Forget a finished execution. False when there is none, or it is not finished."""

@@ -6,12 +6,30 @@ import logging
 from collections import OrderedDict
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
-from .store import FINISHED, GOING, Batch, Command, Entry, Filter, Row, Runner, Start, chosen
+from .store import (
+    FINISHED,
+    GOING,
+    MOST_VERSIONS,
+    Batch,
+    Command,
+    Entry,
+    Filter,
+    Row,
+    Runner,
+    Served,
+    Start,
+    Version,
+    chosen,
+)
 
 T = TypeVar("T")
 logger = logging.getLogger("agentmap_asgi.stores")
+
+
+MOST_NOTED: Final = 1_000
+"""So many versions wait until they are looked at."""
 
 
 class _Given(Generic[T]):
@@ -30,6 +48,7 @@ class _Given(Generic[T]):
 _CREATED: _Given[Row | None] = _Given(None)
 _WRITTEN: _Given[bool] = _Given(True)
 _REFUSED: _Given[bool] = _Given(False)
+_NOTED: _Given[None] = _Given(None)
 
 
 class _TransientRunner:
@@ -129,6 +148,10 @@ class TransientStore:
         self._questions: dict[int, _Question] = {}
         self._asked = 0
         self._generation = 0
+        self._versions: dict[str, list[Served]] = {}
+        """Of each workflow, the oldest first."""
+        self._noted: list[Served] = []
+        """What nobody has asked about yet, so that it is not looked at."""
 
     def __len__(self) -> int:
         return len(self._records)
@@ -234,7 +257,29 @@ class TransientStore:
         )
 
     async def pinned(self, definition: str) -> str | None:
-        return next((text for record in self._records.values() for text in record.pins(definition)), None)
+        for found in (text for record in self._records.values() for text in record.pins(definition)):
+            return found
+        self._sort_versions()
+        every = (one for versions in self._versions.values() for one in versions)
+        return next((one.text() for one in every if one.definition == definition), None)
+
+    def note(self, served: Sequence[Served]) -> _Given[None]:
+        self._noted += served
+        if len(self._noted) > MOST_NOTED:
+            self._sort_versions()
+        return _NOTED
+
+    def _sort_versions(self) -> None:
+        for one in self._noted:
+            known = self._versions.setdefault(one.graph_id, [])
+            if not known or known[-1].definition != one.definition:
+                known.append(one)
+                del known[:-MOST_VERSIONS]
+        self._noted = []
+
+    async def versions(self, graph_id: str) -> list[Version]:
+        self._sort_versions()
+        return [Version(one.definition, one.since) for one in reversed(self._versions.get(graph_id, ()))]
 
     async def delete(self, execution_id: str) -> bool:
         record = self._records.get(execution_id)

@@ -99,6 +99,11 @@ def _look(connection: sqlite3.Connection, report: Report) -> None:
     ):
         report.reasons.append(f"The unfinished execution {execution} has lost its definition {name}")
 
+    for graph_id, name in connection.execute(
+        "SELECT DISTINCT graph_id, definition FROM versions WHERE definition NOT IN (SELECT hash FROM definitions)"
+    ):
+        report.reasons.append(f"The version {name} of {graph_id} has lost its definition")
+
 
 def backup(path: Path, target: Path) -> int:
     """Copy a store, as it is at one moment, to a file that must not be there; its size in bytes."""

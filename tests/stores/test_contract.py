@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 from postgresql import Server
-from writes import FakeBatch, FakeStart, batch, row, start
+from writes import FakeBatch, FakeServed, FakeStart, batch, row, start
 
 from agentmap_asgi.stores.postgres import PostgresStore
 from agentmap_asgi.stores.sqlite import SQLiteStore
-from agentmap_asgi.stores.store import UNFINISHED, Entry, Filter, Runner, Store
+from agentmap_asgi.stores.store import MOST_VERSIONS, UNFINISHED, Entry, Filter, Runner, Store, Version
 from agentmap_asgi.stores.transient import TransientStore
 
 pytestmark = pytest.mark.anyio
@@ -288,6 +288,33 @@ async def test_definitions_are_kept_while_something_refers_to_them(store: Store)
     assert [await store.pinned(name) for name in ("d1", "d2")] == ["one", None]
     assert await store.prune(6, 6) == 1
     assert await store.pinned("d1") is None
+
+
+async def test_versions_are_noted_when_they_differ_from_the_newest(store: Store) -> None:
+    """In their order; one that comes back is there twice, and no execution is needed for it."""
+    await store.note([FakeServed("v1", 1), FakeServed("v1", 2), FakeServed("other", 2, "file::Other")])
+    await store.note([FakeServed("v2", 3)])
+    await store.note([FakeServed("v2", 4), FakeServed("v1", 5)])
+    assert await store.versions("file::Graph") == [Version("v1", 5), Version("v2", 3), Version("v1", 1)]
+    assert await store.versions("file::Other") == [Version("other", 2)]
+    assert await store.versions("file::Nothing") == []
+    assert [await store.pinned(name) for name in ("v1", "v2")] == ["text of v1", "text of v2"]
+    await store.prune(10, 10)
+    assert await store.pinned("v2") == "text of v2"
+
+
+async def test_the_newest_versions_are_kept(store: Store) -> None:
+    """And the definitions of those only."""
+    await store.note([FakeServed(f"v{number}", number) for number in range(MOST_VERSIONS + 3)])
+    found = await store.versions("file::Graph")
+    assert [found[0], found[-1], len(found)] == [
+        Version(f"v{MOST_VERSIONS + 2}", MOST_VERSIONS + 2),
+        Version("v3", 3),
+        50,
+    ]
+    await store.prune(10, 10)
+    assert await store.pinned("v2") is None
+    assert await store.pinned("v3") == "text of v3"
 
 
 async def test_only_finished_executions_are_deleted(store: Store) -> None:

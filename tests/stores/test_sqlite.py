@@ -239,10 +239,30 @@ async def test_a_file_of_an_older_format_is_brought_up_to_date_when_it_is_opened
     """What it holds stays."""
     monkeypatch.setattr(files, "MIGRATIONS", (*MIGRATIONS, ("CREATE TABLE more (a)",)))
     (await asyncio.to_thread(files.connect, kept, 1.0)).close()
-    assert version_of(kept) == 1  # whoever only looks changes nothing
+    assert version_of(kept) == len(MIGRATIONS)  # whoever only looks changes nothing
     async with opened(kept) as store:
         assert await store.find("e7") is not None
-    assert version_of(kept) == 2
+    assert version_of(kept) == len(MIGRATIONS) + 1
+
+
+def test_versions_are_those_of_executions_where_none_were_noted() -> None:
+    """A file of the first format gets the versions that its executions began with, the oldest first."""
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    files.migrate(connection, MIGRATIONS[:1])
+    for name in ("new", "old"):
+        connection.execute("INSERT INTO definitions VALUES (?, '{}', 0)", (name,))
+    for identity, definition, created in (("a", "new", 30), ("b", "old", 10), ("c", "old", 20), ("d", "gone", 5)):
+        made = (identity, definition, created)
+        connection.execute(
+            "INSERT INTO executions (id, namespace, graph_id, graph_name, definition, status, tags, created, fence, "
+            "attempt, sequence, steps, waits, waits_sum, head, head_sum) "
+            "VALUES (?, 'n', 'f::G', 'G', ?, 'completed', '[]', ?, 1, 1, 0, 0, '[]', 0, '{}', 0)",
+            made,
+        )
+    files.migrate(connection, MIGRATIONS[:2])
+    found = connection.execute("SELECT namespace, graph_id, definition, since FROM versions ORDER BY number").fetchall()
+    assert found == [("n", "f::G", "old", 10), ("n", "f::G", "new", 30)]
+    connection.close()
 
 
 def test_the_file_says_what_it_is() -> None:
@@ -254,7 +274,7 @@ async def test_the_connection_is_set_for_power_loss_and_for_strangers_files(path
     """Every commit is on the disk, the log is copied by us, the schema is not trusted."""
     wanted = {
         "journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "trusted_schema": 0, "wal_autocheckpoint": 0,
-        "busy_timeout": 10_000, "user_version": 1,
+        "busy_timeout": 10_000, "user_version": len(MIGRATIONS),
     }  # fmt: skip
     async with opened(path) as store:
 

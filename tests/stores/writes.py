@@ -50,6 +50,16 @@ class FakeStart:
 
 
 @dataclass
+class FakeServed:
+    definition: str
+    since: int = 1
+    graph_id: str = "file::Graph"
+
+    def text(self) -> str:
+        return f"text of {self.definition}"
+
+
+@dataclass
 class FakeBatch:
     id: str
     changed: Mapping[str, Any] = field(default_factory=dict)
