@@ -51,6 +51,13 @@ class AgentMapConfig:
     prompts_path: str | None = _setting(
         None, "The folder that `prompt:name` and `file:name` in a Prompt read from.", path=True
     )
+    data_roots: Sequence[str] = _setting(
+        (),
+        "The folders that data agents may use: a folder, name=folder, or a URL that fsspec knows; :ro behind it allows "
+        "reading only. The first is meant when a path names none.",
+        path=True,
+    )
+    data_max_bytes: int = _setting(10 * 1024 * 1024, "Size of a file that data agents read or write.")
     storage_url: str = _setting(
         "sqlite:///agentmap_data/agentmap.db",
         "Where executions are kept: sqlite:/// and a path (made by the first execution), postgresql:// and a server "
@@ -207,13 +214,23 @@ def _of_file(file: Path) -> dict[str, Any]:
     for name, value in found.items():
         if name not in rows:
             raise ConfigError(f"The settings file {file}: {_unknown(name)}")
-        if rows[name].metadata["path"] and isinstance(value, str):
-            found[name] = str(file.parent / value)
+        if rows[name].metadata["path"]:
+            found[name] = _from_folder(file.parent, value)
     try:
         AgentMapConfig(**found)
     except ConfigError as exc:
         raise ConfigError(f"The settings file {file}: {exc.message}") from None
     return found
+
+
+def _from_folder(folder: Path, value: Any) -> Any:
+    """A path of a settings file, from its own folder; in lists the path behind `name=`; URLs stay."""
+    if isinstance(value, list):
+        return [_from_folder(folder, one) for one in value]
+    if not isinstance(value, str) or "://" in value:
+        return value
+    name, equals, path = value.partition("=")
+    return f"{name}={folder / path}" if equals else str(folder / value)
 
 
 def _of_variables(environ: Mapping[str, str]) -> dict[str, Any]:

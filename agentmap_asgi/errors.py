@@ -24,6 +24,8 @@ AgentMapError
     ├── OutputTooLarge
     ├── RoutingInvalid       a routing function or a router chose what it must not
     ├── ServiceMissing
+    ├── NotAllowed           a path, host or statement that the settings do not allow
+    ├── DataUnusable         a file, a row or an answer that is missing or not understood
     ├── MapOverInvalid
     ├── SubworkflowFailed
     ├── WaitExpired
@@ -251,6 +253,18 @@ class ServiceMissing(NodeFailure):
     """An agent asked for a service that the context object does not have."""
 
     code = "service_missing"
+
+
+class NotAllowed(NodeFailure):
+    """The node wanted a path, host or statement that the settings do not allow; the message names it."""
+
+    code = "not_allowed"
+
+
+class DataUnusable(NodeFailure):
+    """A file, a row or an answer is missing, too large, or not what was expected; the message names it."""
+
+    code = "data_unusable"
 
 
 class MapOverInvalid(NodeFailure):

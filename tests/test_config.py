@@ -196,6 +196,7 @@ SAMPLES: dict[str, Any] = {
     "storage_url": "memory://",
     "log_level": "INFO",
     "api_keys": ["a", "b"],
+    "data_roots": ["/a", "b=/c:ro"],
 }
 
 

@@ -162,9 +162,9 @@ def test_the_tables_are_those_of_the_package() -> None:
 
 
 def test_every_built_in_agent_has_a_heading() -> None:
-    """`docs/agents.md` says more about each than its row."""
-    page = (ROOT / "docs" / "agents.md").read_text(encoding="utf-8")
-    headings = " ".join(re.findall(r"^### (.+)$", page, re.MULTILINE))
+    """A page says more about each than its row in `docs/agents.md`."""
+    pages = "\n".join(page.read_text(encoding="utf-8") for page in PAGES[1:])
+    headings = " ".join(re.findall(r"^### (.+)$", pages, re.MULTILINE))
     assert [a.name for a in BUILTINS if f"`{a.name}`" not in headings] == []
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from . import basic, routing, waiting
+from . import basic, data, routing, waiting
 from .options import declared
 from .registry import Agent, Registry
 
@@ -167,5 +167,6 @@ BUILTINS: Final = Registry(
             options=routing.GRAPH,
             idempotent=True,
         ),
+        *data.AGENTS,
     ]
 )

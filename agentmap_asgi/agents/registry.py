@@ -125,6 +125,8 @@ class Agent:
     """Parameter names bound by position to Input_Fields without colons."""
     idempotent: bool = False
     """It may run again after a crash."""
+    repeatable: Callable[[Node], bool] | None = None
+    """The same for a row, where it depends on the options."""
     state_prompt: bool = True
     """Its Prompt may read the whole state, not only its inputs."""
     reads: Callable[[Node], Iterable[str]] | None = None
@@ -166,7 +168,7 @@ def fold(name: str) -> str:
 
 _ELSEWHERE: Final = (
     *("llm", "openai", "gpt", "chatgpt", "anthropic", "claude", "google", "gemini", "tool_agent"),
-    *("http", "csv_reader", "csv_writer", "json_reader", "json_writer", "file_reader", "file_writer"),
+    "http",
     *("vector_reader", "vector_writer", "blob_reader", "blob_writer"),
 )
 ABSENT: Final = {fold(name): name for name in _ELSEWHERE}

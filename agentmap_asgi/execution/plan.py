@@ -292,6 +292,10 @@ def _compiled(node: Node, agent: Agent, site: Site, index: Mapping[str, int], nu
     plan.ok = plan.ko = END
     plan.asks = isinstance(plan.success, FunctionRoute)
     plan.may_run_again = (
-        agent.idempotent or agent.sub_workflow or agent.compile is not None or node.options.get("idempotent") is True
+        agent.idempotent
+        or agent.sub_workflow
+        or agent.compile is not None
+        or node.options.get("idempotent") is True
+        or (agent.repeatable is not None and agent.repeatable(node))
     )
     return plan

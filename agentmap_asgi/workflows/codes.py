@@ -90,6 +90,7 @@ CODES: Final[dict[str, Code]] = {
         ),
         Code("AM-A007", "warning", "Two places say different things", "Say it once; Context counts."),
         Code("AM-A008", "info", "An option is unknown", "It is kept and has no effect."),
+        Code("AM-A009", "error", "An agent is not configured", "Give the setting that it names."),
         # X: conditions
         Code("AM-X001", "error", "A condition is not understood", "Compare names and literals: amount > 100."),
         # V: values
