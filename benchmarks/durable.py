@@ -42,9 +42,8 @@ def service(folder: Path, mode: str, **settings: Any) -> AgentMapService:
 
     source = folder / "bench.csv"
     source.write_text(chain_csv())
-    config = AgentMapConfig(
-        storage_url=f"sqlite:///{folder / 'agentmap.db'}", durability=mode, max_running=100_000, **settings
-    )
+    given = {"storage_url": f"sqlite:///{folder / 'agentmap.db'}", "max_running": 100_000, **settings}
+    config = AgentMapConfig(durability=mode, **given)
     return AgentMapService(config, context=AgentMapContext(agents={"pass": passed}), source=source)
 
 

@@ -22,7 +22,7 @@ listen_addresses = ''
 unix_socket_directories = '{folder}'
 max_connections = 200
 shared_buffers = 64MB
-fsync = off
+fsync = {fsync}
 log_min_messages = fatal
 """
 
@@ -30,7 +30,8 @@ log_min_messages = fatal
 class Server:
     """Runs in a folder, is reached through a socket in it, and is run by somebody who is not root."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, fsync: bool = False) -> None:
+        """`fsync` is for those who measure; a killed process loses nothing without it."""
         found = shutil.which("postgres") or (PROGRAMS and str(PROGRAMS[-1] / "postgres"))
         if not found:
             raise FileNotFoundError("postgres")
@@ -47,7 +48,7 @@ class Server:
             "initdb", "-D", str(self._data), "-U", "owner", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"
         )
         with (self._data / "postgresql.conf").open("a") as file:
-            file.write(CONFIGURATION.format(folder=self.folder))
+            file.write(CONFIGURATION.format(folder=self.folder, fsync="on" if fsync else "off"))
         access = self._data / "pg_hba.conf"
         access.write_text("local all guarded scram-sha-256\n" + access.read_text())
         self._process: subprocess.Popen[bytes]

@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import Context
 from dataclasses import replace
 from functools import partial
@@ -166,11 +166,12 @@ class Runtime:
         duties = (
             (self._serve, 1),
             (self._expire, 5),
-            (self._recover, 5),
+            (self._recover, 1 if self.store.shared else 5),
             (self._follow, 5),
             (self._prune, 3_000),
         )
         turn = 0
+        bell = self.store.bell(self.runner_id or "")
         while not self.stopping:
             for duty, every in duties if self.store.durable else duties[1:2]:
                 if turn % every == 0:
@@ -181,7 +182,10 @@ class Runtime:
                     except Exception:  # the next turn tries again
                         logger.exception("Looking after the executions failed")
             turn += 1
-            await asyncio.sleep(self.config.patrol_seconds)
+            until = self.loop.time() + self.config.patrol_seconds
+            while (left := until - self.loop.time()) > 0 and await bell.rings(left) and not self.stopping:
+                with suppress(StoreUnavailable):
+                    await self._serve()
 
     async def _serve(self) -> None:
         """Do what other processes ask of executions that run here."""

@@ -48,8 +48,6 @@ from .versions import Versions
 
 logger = logging.getLogger("agentmap_asgi.execution")
 
-LOOK: Final = 0.2
-"""Seconds between two looks at an execution that another process runs."""
 ASK_SECONDS: Final = 10.0
 """Seconds that another process gets to do what it is asked."""
 
@@ -296,22 +294,26 @@ class Executions:
         loop = asyncio.get_running_loop()
         until = loop.time() + seconds
         mark: tuple[Any, ...] = ()
-        while (left := until - loop.time()) > 0:
-            run = self._live(execution_id)
-            if run is not None:
-                if not await _told(run, left):
-                    return
-            else:
-                row = await self._row(execution_id)
-                if row.status in FINISHED or row.status == "suspended":
-                    return
-                now = (row.status, row.sequence, row.waits, row.fence)
-                if mark in ((), now):
+        bell = self.store.bell(execution_id)
+        try:
+            while (left := until - loop.time()) > 0:
+                run = self._live(execution_id)
+                if run is not None:
+                    if not await _told(run, left):
+                        return
+                else:
+                    row = await self._row(execution_id)
+                    if row.status in FINISHED or row.status == "suspended":
+                        return
+                    now = (row.status, row.sequence, row.waits, row.fence)
+                    if mark in ((), now):
+                        mark = now
+                        await bell.rings(min(self.store.look, left))
+                        continue
                     mark = now
-                    await asyncio.sleep(min(LOOK, left))
-                    continue
-                mark = now
-            yield True
+                yield True
+        finally:
+            bell.close()
 
     async def get_execution_events(self, execution_id: str, *, after: int = 0) -> list[dict[str, Any]]:
         """What happened in an execution so far, in order: events with a greater sequence. Raises UnknownExecution."""
@@ -350,6 +352,7 @@ class Executions:
     ) -> AsyncGenerator[list[dict[str, Any]]]:
         """As `stream_execution`, with all events that are there at one moment together; empty when nothing happened."""
         reader = _Reader()
+        bell = self.store.bell(execution_id)
         try:
             while True:
                 run = self._live(execution_id)
@@ -369,8 +372,9 @@ class Executions:
                 if run is not None:
                     await reader.rings(1.0)
                 else:
-                    await asyncio.sleep(LOOK)
+                    await bell.rings(self.store.look)
         finally:
+            bell.close()
             reader.attend(None)
 
     async def _status_of(self, execution_id: str, run: Run | None) -> str:
@@ -539,14 +543,18 @@ class Executions:
         number = await self.store.ask(row.id, kind, json.dumps(payload, ensure_ascii=False))
         loop = asyncio.get_running_loop()
         until = loop.time() + ASK_SECONDS
-        while loop.time() < until:
-            said = await self.store.outcome(number)
-            if said is not None:
-                return said
-            now = await self.store.find(row.id)
-            if now is None or now.status not in GOING:
-                break
-            await asyncio.sleep(0.05)
+        bell = self.store.bell(str(number))
+        try:
+            while loop.time() < until:
+                said = await self.store.outcome(number)
+                if said is not None:
+                    return said
+                now = await self.store.find(row.id)
+                if now is None or now.status not in GOING:
+                    break
+                await bell.rings(0.05)
+        finally:
+            bell.close()
         if await self.store.withdraw(number):
             now = await self.store.find(row.id)
             if now is not None and now.status in GOING:

@@ -27,12 +27,13 @@ from ..errors import StoreDamaged, StoreUnavailable, StoreUnusable
 from . import postgres_sql as sql
 from .columns import Codec
 from .jobs import answer
+from .postgres_bells import Belfry, LoopBell
 from .postgres_columns import PostgresColumns
-from .postgres_jobs import Append, Claim, Create, Do, Write, found
+from .postgres_jobs import Append, Ask, Claim, Create, Do, Write, found
 from .postgres_keeper import Keeper
 from .postgres_link import Connection, Link, key_of, own_fault, told
 from .postgres_writer import AGAIN, Queue, Writer, unavailable
-from .store import FINISHED, MOST_VERSIONS, Batch, Command, Entry, Filter, Row, Runner, Served, Start, Version
+from .store import FINISHED, MOST_VERSIONS, Batch, Bell, Command, Entry, Filter, Row, Runner, Served, Start, Version
 
 T = TypeVar("T")
 logger = logging.getLogger("agentmap_asgi.stores")
@@ -68,6 +69,8 @@ class PostgresStore:
     """
 
     durable = True
+    shared = True
+    look = 1.0
 
     def __init__(
         self,
@@ -95,6 +98,7 @@ class PostgresStore:
         self._threads: list[threading.Thread] = []
         self._keeper: Keeper
         self._writer: Writer
+        self._bells = Belfry()
         self._runners: dict[str, _Runner] = {}
         self._closed: set[str] = set()
         """Runners that were closed since the store was opened."""
@@ -122,6 +126,8 @@ class PostgresStore:
             self._keeper = Keeper(self._link, self.namespace, self._source, self._lease)
             self._writer = Writer(self._link, self._writes, self._columns, self._keeper.process)
             self._keeper.forgotten = self._writer.register_again
+            self._keeper.heard = self._bells.heard
+            self._writer.committed = self._tell
             self._keeper.begin()
             self._made = 0
             self._closed = set()
@@ -175,6 +181,11 @@ class PostgresStore:
         self._threads = []
         self._runners = {}
 
+    def _tell(self, jobs: Sequence[Write[Any]]) -> None:
+        """Let other processes know what was committed; in the writer's thread."""
+        if self._keeper.others:
+            self._keeper.tell(topic for job in jobs if job.error is None for topic in job.topics())
+
     # Jobs, given on the event loop.
 
     def _write(self, job: Write[T]) -> asyncio.Future[T]:
@@ -190,8 +201,10 @@ class PostgresStore:
     def append(self, batch: Batch) -> Awaitable[bool]:
         return self._write(Append(asyncio.get_running_loop(), batch))
 
-    def _change(self, function: Callable[[Connection], T], execution: str = "") -> asyncio.Future[T]:
-        return self._write(Do(asyncio.get_running_loop(), function, execution))
+    def _change(
+        self, function: Callable[[Connection], T], execution: str = "", topics: Sequence[str] = ()
+    ) -> asyncio.Future[T]:
+        return self._write(Do(asyncio.get_running_loop(), function, execution, topics))
 
     def _read(self, function: Callable[[Connection], T], execution: str = "") -> asyncio.Future[T]:
         job = Do(asyncio.get_running_loop(), function, execution)
@@ -393,13 +406,12 @@ class PostgresStore:
             self._writes.put(lambda: self._writer.close_runner(runner.id))
 
     async def ask(self, execution_id: str, kind: str, payload: str) -> int:
-        query = "INSERT INTO commands (execution, kind, payload) VALUES (%s, %s, %s) RETURNING number"
+        def ask(connection: Connection) -> tuple[int, str | None]:
+            values = [execution_id, kind, self._columns.tell(payload), execution_id]
+            row = connection.execute(sql.ASK, values).fetchone()
+            return (0, None) if row is None else (int(row[0]), row[1])
 
-        def ask(connection: Connection) -> int:
-            row = connection.execute(query, [execution_id, kind, self._columns.tell(payload)]).fetchone()
-            return 0 if row is None else int(row[0])
-
-        return await self._change(ask)
+        return (await self._write(Ask(asyncio.get_running_loop(), ask)))[0]
 
     async def asked(self, runner: Runner) -> list[Command]:
         def look(connection: Connection) -> list[Command]:
@@ -413,7 +425,7 @@ class PostgresStore:
             text = self._columns.tell(outcome)
             connection.execute("UPDATE commands SET outcome = %s WHERE number = %s", [text, number])
 
-        await self._change(answer)
+        await self._change(answer, topics=(str(number),))
 
     async def outcome(self, number: int) -> str | None:
         def look(connection: Connection) -> str | None:
@@ -434,6 +446,9 @@ class PostgresStore:
             return connection.execute(query, [number]).fetchone() is not None
 
         return await self._change(withdraw)
+
+    def bell(self, topic: str) -> Bell:
+        return LoopBell(self._bells, topic)
 
     async def generation(self, *, bump: bool = False) -> int:
         name = f"generation {self.namespace}"

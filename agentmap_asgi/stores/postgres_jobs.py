@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from ..errors import ExecutionConflict, StoreUnavailable
@@ -27,6 +27,10 @@ class Write(Job[T]):
         """What came of it, when it was committed and nobody was told. Raises StoreUnavailable when that is unknown."""
         raise StoreUnavailable("The connection broke off, and whether it was done is not known")
 
+    def topics(self) -> Iterable[str]:
+        """What others may wait for."""
+        return (self.execution,) if self.execution else ()
+
     def undo(self, connection: Connection) -> None:
         """It was committed after its caller was told that it was not: nothing may be left that nobody looks after."""
 
@@ -34,16 +38,33 @@ class Write(Job[T]):
 class Do(Write[T]):
     """Anything else that is to be done in the order of the writes."""
 
-    __slots__ = ("_function",)
+    __slots__ = ("_function", "_topics")
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, function: Callable[[Connection], T], execution: str = ""
+        self,
+        loop: asyncio.AbstractEventLoop,
+        function: Callable[[Connection], T],
+        execution: str = "",
+        topics: Sequence[str] = (),
     ) -> None:
         super().__init__(loop, execution)
         self._function = function
+        self._topics = topics
+
+    def topics(self) -> Iterable[str]:
+        return (*super().topics(), *self._topics)
 
     def run(self, connection: Connection) -> T:
         return self._function(connection)
+
+
+class Ask(Do[tuple[int, str | None]]):
+    """A request; its number, and who is to do it."""
+
+    __slots__ = ()
+
+    def topics(self) -> Iterable[str]:
+        return (self.value[1],) if self.value is not None and self.value[1] is not None else ()
 
 
 class Claim(Do[Row | None]):
@@ -75,6 +96,9 @@ class Claim(Do[Row | None]):
 
 class Create(Write[Row | None]):
     __slots__ = ("start", "values")
+
+    def topics(self) -> Iterable[str]:
+        return ()  # nobody knows of it yet
 
     def __init__(self, loop: asyncio.AbstractEventLoop, start: Start) -> None:
         super().__init__(loop, start.id)

@@ -1,24 +1,28 @@
-"""The thread that says that this process lives, and sees who of the others does not: its lock, its heartbeat.
+"""The thread that says that this process lives, sees who of the others does not, and carries news between them.
 
-It has a connection of its own. The lock belongs to that connection, so the server frees it when the process ends.
+It has a connection of its own. The lock belongs to that connection, so the server frees it when the process ends. News
+are not part of the transactions that they tell of: these would have to wait for each other.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import secrets
+import select
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
 import psycopg
 
 from ..errors import StoreUnavailable, StoreUnusable
-from .postgres_link import Connection, Link, said
+from .postgres_link import Connection, Link, key_of, said
 from .postgres_peers import Peer, Peers
 from .postgres_sql import BEAT, BURY, LOCK, LOOK
 from .postgres_writer import TERMINATE, backend_of
@@ -29,6 +33,10 @@ GLANCE: Final = 0.2
 """Seconds between two looks at the others."""
 BURIAL: Final = 600.0
 """Seconds between two looks for those that are long gone."""
+SPACING: Final = 0.005
+"""Seconds between two tellings of news, at the least."""
+PAYLOAD: Final = 7_900
+"""Bytes of one notification; PostgreSQL takes 7,999."""
 
 
 class Keeper:
@@ -41,7 +49,12 @@ class Keeper:
         self.others: tuple[Peer, ...] = ()
         self.forgotten: Callable[[], None] = lambda: None
         """Called when this process was forgotten by the others and is known again."""
+        self.heard: Callable[[Sequence[str]], None] = lambda topics: None
+        """Called with the topics of which others have news."""
         self._link = link
+        self._news: deque[str] = deque()
+        self._told = 0.0
+        self._channel = f"agentmap_{key_of(link.schema, namespace) & (2**64 - 1):x}"
         self._about = (self.process, namespace, source, f"{socket.gethostname()}:{os.getpid()}")
         self._lock = int.from_bytes(secrets.token_bytes(8), "big", signed=True)
         self._peers = Peers(lease)
@@ -50,7 +63,10 @@ class Keeper:
         self._backend: tuple[int, Any] | None = None
         self._reconnected: float | None = None
         self._beaten = self._buried = 0.0
-        self._ending = threading.Event()
+        self._ending = False
+        self._woken, self._waking = os.pipe()
+        os.set_blocking(self._woken, False)
+        os.set_blocking(self._waking, False)
         self._thread = threading.Thread(target=self._run, name="agentmap-store-keeper", daemon=True)
 
     def begin(self) -> None:
@@ -60,18 +76,32 @@ class Keeper:
 
     def stop(self) -> None:
         """End the thread. The lock is held on."""
-        self._ending.set()
+        self._ending = True
+        self._wake()
         if self._thread.is_alive():
             self._thread.join()
 
     def close(self) -> None:
         if self._connection is not None:
             self._connection.close()
+        os.close(self._woken)
+        os.close(self._waking)
+
+    def tell(self, topics: Iterable[str]) -> None:
+        """Let the other processes know. From any thread."""
+        if self.others:
+            self._news.extend(topics)
+            self._wake()
+
+    def _wake(self) -> None:
+        with suppress(BlockingIOError):
+            os.write(self._waking, b".")
 
     def _run(self) -> None:
         failing = False
-        while not self._ending.wait(GLANCE):
+        while not self._ending:
             try:
+                self._wait(GLANCE)
                 self._turn()
             except (psycopg.Error, StoreUnavailable, StoreUnusable) as exc:
                 self.dead = frozenset()
@@ -84,6 +114,37 @@ class Keeper:
                 if failing:
                     failing = False
                     logger.warning("The server of %s answers the heartbeat again", self._link.shown)
+
+    def _wait(self, seconds: float) -> None:
+        """Until it is time to look at the others; meanwhile news are told and heard."""
+        end = time.monotonic() + seconds
+        while not self._ending and (left := end - time.monotonic()) > 0:
+            there = self._connection is not None and not self._connection.closed
+            pause = max(0.0, self._told + SPACING - time.monotonic()) if self._news else left
+            sources: list[Any] = [] if self._news else [self._woken]
+            if there:
+                sources.append(self._connection)
+            ready, _, _ = select.select(sources, [], [], min(pause, left))
+            if self._woken in ready:
+                with suppress(BlockingIOError):
+                    os.read(self._woken, 4096)
+            if self._connection is None or not there:
+                self._news.clear()
+                continue
+            if self._connection in ready:
+                self._hear(self._connection)
+            if self._news and time.monotonic() >= self._told + SPACING:
+                self._told = time.monotonic()
+                for payload in _payloads(self._news):
+                    self._connection.execute("SELECT pg_notify(%s, %s)", [self._channel, payload])
+                self._hear(self._connection)
+
+    def _hear(self, connection: Connection) -> None:
+        mine = connection.info.backend_pid
+        for note in connection.notifies(timeout=0):
+            if note.pid != mine:
+                with suppress(ValueError):
+                    self.heard([str(topic) for topic in json.loads(note.payload)])
 
     def _turn(self) -> None:
         connection = self._connected()
@@ -109,6 +170,7 @@ class Keeper:
                     self._reconnected = time.monotonic()
                 self._backend = backend_of(connection)
                 connection.execute(LOCK, [self._lock])
+                connection.execute(f"LISTEN {self._channel}".encode())
             except BaseException:
                 with suppress(psycopg.Error):
                     connection.close()
@@ -116,3 +178,23 @@ class Keeper:
             self._connection = connection
             self._beaten = 0.0
         return self._connection
+
+
+def _payloads(news: deque[str]) -> Iterator[str]:
+    """All topics, each once, in as few texts as they fit in."""
+    topics: dict[str, None] = {}
+    with suppress(IndexError):
+        while True:
+            topics[news.popleft()] = None
+    some: list[str] = []
+    size = 2
+    for topic in topics:
+        length = len(json.dumps(topic)) + 2
+        if some and size + length > PAYLOAD:
+            yield json.dumps(some)
+            some, size = [], 2
+        if size + length <= PAYLOAD:  # one that is longer than any id is not told of
+            some.append(topic)
+            size += length
+    if some:
+        yield json.dumps(some)

@@ -247,6 +247,10 @@ DURATIONS: Final = (
     "SELECT definition, started, ended FROM executions WHERE namespace = %s AND graph_id = %s "
     "AND status = 'completed' AND started IS NOT NULL AND ended IS NOT NULL ORDER BY created DESC, id DESC LIMIT %s"
 )
+ASK: Final = (
+    "INSERT INTO commands (execution, kind, payload) VALUES (%s, %s, %s) "
+    "RETURNING number, (SELECT runner FROM executions WHERE id = %s)"
+)
 ASKED: Final = (
     "SELECT number, execution, kind, payload FROM commands WHERE outcome IS NULL "
     "AND EXISTS (SELECT FROM executions WHERE id = execution AND namespace = %s AND runner = %s) ORDER BY number"

@@ -29,7 +29,7 @@ from .columns import Codec, Columns
 from .files import connect, make, ready
 from .jobs import Append, Create, Desk, Do, Job, Note, answer, own_fault, told, unavailable
 from .locks import FileLock, RunnerFile, RunnerFiles
-from .store import FINISHED, UNFINISHED, Batch, Command, Entry, Filter, Row, Runner, Served, Start, Version
+from .store import FINISHED, UNFINISHED, Batch, Bell, Command, Entry, Filter, Hourglass, Row, Runner, Served, Start, Version
 from .writer import Queue, Writer
 
 T = TypeVar("T")
@@ -65,6 +65,8 @@ class SQLiteStore:
     """
 
     durable = True
+    shared = False
+    look = 0.2
 
     def __init__(
         self,
@@ -469,6 +471,9 @@ class SQLiteStore:
             return connection.execute(query, (number,)).rowcount > 0
 
         return await self._change(withdraw)
+
+    def bell(self, topic: str) -> Bell:
+        return Hourglass()
 
     async def generation(self, *, bump: bool = False) -> int:
         name = f"generation {self.namespace}"

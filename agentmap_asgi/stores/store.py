@@ -11,6 +11,7 @@ execution are committed in the order in which they were given.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
@@ -178,11 +179,35 @@ class Runner(Protocol):
         """May be called on any thread, more than once."""
 
 
+class Bell(Protocol):
+    """Wakes whoever waits for what another process does. Made before one looks, so that nothing falls in between."""
+
+    async def rings(self, seconds: float) -> bool:
+        """Wait until it rings, at most so long. False when nothing is known to have happened."""
+
+    def close(self) -> None: ...
+
+
+class Hourglass:
+    """The bell of a store that cannot tell: it waits, and never rings."""
+
+    async def rings(self, seconds: float) -> bool:
+        await asyncio.sleep(seconds)
+        return False
+
+    def close(self) -> None:
+        pass
+
+
 class Store(Protocol):
     """Keeps the executions of one namespace. Raises StoreUnavailable when it cannot write or read just now."""
 
     durable: bool
     """What is committed is still there after the process has ended."""
+    shared: bool
+    """Processes on several machines may use it."""
+    look: float
+    """Seconds after which one had better look by oneself when a bell has not rung."""
     namespace: str
 
     async def open(self) -> None:
@@ -256,6 +281,11 @@ class Store(Protocol):
 
     async def withdraw(self, number: int) -> bool:
         """Take a request back. False when it has been answered meanwhile."""
+
+    def bell(self, topic: str) -> Bell:
+        """Rings when another process has written something of an execution (the topic is its id), has a request for
+        one of a runner's (the runner's id), or has answered a request (its number).
+        """
 
     async def generation(self, *, bump: bool = False) -> int:
         """A number that all processes of a store share, to tell each other that workflow files were read again."""

@@ -22,6 +22,8 @@ from .store import (
     Start,
     Version,
     chosen,
+    Bell,
+    Hourglass,
 )
 
 T = TypeVar("T")
@@ -135,6 +137,8 @@ class TransientStore:
     """All unfinished executions and the newest `keep` finished ones."""
 
     durable = False
+    shared = False
+    look = 0.2
 
     def __init__(self, namespace: str = "", keep: int = 1_000) -> None:
         self.namespace = namespace
@@ -339,6 +343,9 @@ class TransientStore:
             return False
         del self._questions[number]
         return True
+
+    def bell(self, topic: str) -> Bell:
+        return Hourglass()
 
     async def generation(self, *, bump: bool = False) -> int:
         self._generation += bump
