@@ -29,7 +29,21 @@ from .columns import Codec, Columns
 from .files import connect, make, ready
 from .jobs import Append, Create, Desk, Do, Job, Note, answer, own_fault, told, unavailable
 from .locks import FileLock, RunnerFile, RunnerFiles
-from .store import FINISHED, UNFINISHED, Batch, Bell, Command, Entry, Filter, Hourglass, Row, Runner, Served, Start, Version
+from .store import (
+    FINISHED,
+    UNFINISHED,
+    Batch,
+    Bell,
+    Command,
+    Entry,
+    Filter,
+    Hourglass,
+    Row,
+    Runner,
+    Served,
+    Start,
+    Version,
+)
 from .writer import Queue, Writer
 
 T = TypeVar("T")

@@ -13,17 +13,17 @@ from .store import (
     GOING,
     MOST_VERSIONS,
     Batch,
+    Bell,
     Command,
     Entry,
     Filter,
+    Hourglass,
     Row,
     Runner,
     Served,
     Start,
     Version,
     chosen,
-    Bell,
-    Hourglass,
 )
 
 T = TypeVar("T")
