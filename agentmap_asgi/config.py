@@ -58,6 +58,17 @@ class AgentMapConfig:
         path=True,
     )
     data_max_bytes: int = _setting(10 * 1024 * 1024, "Size of a file that data agents read or write.")
+    http_allow: Sequence[str] = _setting(
+        (), "The hosts that the agent http may call: api.example.com, *.example.com, http://localhost:8080; * is all."
+    )
+    http_private: Sequence[str] = _setting(
+        (), "Addresses and networks that http may connect to though they are private, like 10.1.0.0/16."
+    )
+    http_timeout: float = _setting(30.0, "Seconds of one request of http, redirects included.")
+    http_max_bytes: int = _setting(1024 * 1024, "Size of an answer that http reads.")
+    http_ca_path: str | None = _setting(
+        None, "The file of certificates that http trusts instead of the system's.", path=True
+    )
     storage_url: str = _setting(
         "sqlite:///agentmap_data/agentmap.db",
         "Where executions are kept: sqlite:/// and a path (made by the first execution), postgresql:// and a server "

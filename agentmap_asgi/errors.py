@@ -26,6 +26,7 @@ AgentMapError
     ├── ServiceMissing
     ├── NotAllowed           a path, host or statement that the settings do not allow
     ├── DataUnusable         a file, a row or an answer that is missing or not understood
+    ├── RemoteFailed         another host could not be reached, broke off, or answered with an error
     ├── MapOverInvalid
     ├── SubworkflowFailed
     ├── WaitExpired
@@ -265,6 +266,18 @@ class DataUnusable(NodeFailure):
     """A file, a row or an answer is missing, too large, or not what was expected; the message names it."""
 
     code = "data_unusable"
+
+
+class RemoteFailed(NodeFailure):
+    """Another host could not be reached, broke off, or answered with an error status; the message names both."""
+
+    code = "remote_failed"
+    retryable = True
+
+    def __init__(self, message: str | None = None, *, unsent: bool = False) -> None:
+        """`unsent` says that nothing has reached the other side."""
+        super().__init__(message)
+        self.unsent = unsent
 
 
 class MapOverInvalid(NodeFailure):

@@ -197,6 +197,8 @@ SAMPLES: dict[str, Any] = {
     "log_level": "INFO",
     "api_keys": ["a", "b"],
     "data_roots": ["/a", "b=/c:ro"],
+    "http_allow": ["api.example.com"],
+    "http_private": ["10.0.0.0/8"],
 }
 
 

@@ -49,13 +49,15 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
         "stores.postgres_writer",
     ),
     "httpx": ("testing",),
+    "httpx2": (),
+    "fsspec": (),
     "networkx": (),
     "prometheus_client": (),
     "watchfiles": (),
 }
 """Rooms that may import a package. All others may not, except inside a function those of `LAZY`."""
 
-LAZY = {"networkx", "prometheus_client", "pydantic", "watchfiles"}
+LAZY = {"fsspec", "httpx2", "networkx", "prometheus_client", "pydantic", "watchfiles"}
 
 
 class Import(NamedTuple):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from . import basic, data, routing, waiting
+from . import basic, data, routing, waiting, web
 from .options import declared
 from .registry import Agent, Registry
 
@@ -168,5 +168,6 @@ BUILTINS: Final = Registry(
             idempotent=True,
         ),
         *data.AGENTS,
+        web.AGENT,
     ]
 )

@@ -168,7 +168,6 @@ def fold(name: str) -> str:
 
 _ELSEWHERE: Final = (
     *("llm", "openai", "gpt", "chatgpt", "anthropic", "claude", "google", "gemini", "tool_agent"),
-    "http",
     *("vector_reader", "vector_writer", "blob_reader", "blob_writer"),
 )
 ABSENT: Final = {fold(name): name for name in _ELSEWHERE}
