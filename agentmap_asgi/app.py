@@ -9,7 +9,7 @@ from starlette.routing import Router
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
-from .config import AgentMapConfig
+from .config import AgentMapConfig, secrets_of
 from .context import AgentMapContext
 from .http.exchange import Exchange
 from .http.face import Face
@@ -80,4 +80,5 @@ def the_service(service: AgentMapService | None, **others: Any) -> AgentMapServi
 
 def create_app() -> AgentMapApp:
     """An app made from the `AGENTMAP_*` variables: `uvicorn --factory agentmap_asgi:create_app`."""
-    return AgentMapApp(config=AgentMapConfig.from_env())
+    config = AgentMapConfig.from_env()
+    return AgentMapApp(config=config, context=AgentMapContext(secrets=secrets_of(config)))

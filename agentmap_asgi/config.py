@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -11,12 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, get_type_hints
 
 from .errors import ConfigError, nearest
+from .providers import providers_of
 
 LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 DURABILITIES: Final = ("sync", "async", "exit")
 SERVERS: Final = ("postgresql://", "postgres://")
 """How the URLs of stores on a server begin."""
+SECRET_VARIABLE: Final = "AGENTMAP_SECRET_"  # noqa: S105
+"""How variables begin that hold secrets of an app without a host."""
 _TEXTS: Final = Sequence[str]
+_TABLE: Final = Mapping[str, Any] | None
 
 
 def masked(url: str) -> str:
@@ -29,6 +34,11 @@ def masked(url: str) -> str:
 def _setting(default: Any, text: str, *, least: int = 0, path: bool = False, secret: bool = False) -> Any:
     """`path` is a path, which a settings file gives from its own folder; `secret` is not shown in the config's text."""
     return field(default=default, repr=not secret, metadata={"help": text, "least": least, "path": path})
+
+
+def _table(text: str) -> Any:
+    """A table of plain values."""
+    return field(default=None, hash=False, metadata={"help": text, "least": 0, "path": False})
 
 
 def _live(text: str) -> Any:
@@ -48,6 +58,7 @@ class AgentMapConfig:
         None, "The workflow file, or the folder of workflow files (read recursively).", path=True
     )
     custom_agents_path: str | None = _setting(None, "The folder of Python files that hold your own agents.", path=True)
+    tools_path: str | None = _setting(None, "The folder of Python files that hold tools for agents.", path=True)
     prompts_path: str | None = _setting(
         None, "The folder that `prompt:name` and `file:name` in a Prompt read from.", path=True
     )
@@ -68,6 +79,9 @@ class AgentMapConfig:
     http_max_bytes: int = _setting(1024 * 1024, "Size of an answer that http reads.")
     http_ca_path: str | None = _setting(
         None, "The file of certificates that http trusts instead of the system's.", path=True
+    )
+    providers: Mapping[str, Any] | None = _table(
+        "Where models are, by name, as `[providers.openai]` in a file and as JSON in the variable."
     )
     storage_url: str = _setting(
         "sqlite:///agentmap_data/agentmap.db",
@@ -160,6 +174,8 @@ class AgentMapConfig:
             wanted = hints[row.name]
             if wanted is float and type(value) is int:
                 object.__setattr__(self, row.name, value := float(value))
+            if wanted == _TABLE:
+                continue
             if wanted == _TEXTS:
                 value = _parsed(wanted, value) if isinstance(value, str) else value
                 if not isinstance(value, list | tuple) or not all(isinstance(text, str) for text in value):
@@ -178,6 +194,7 @@ class AgentMapConfig:
             )
         if not self.storage_schema.strip():
             raise ConfigError("The setting storage_schema cannot be empty; it is a name like agentmap")
+        providers_of(self.providers)
         if self.durability not in DURABILITIES:
             raise ConfigError(f"The setting durability is one of {', '.join(DURABILITIES)}, not {self.durability!r}")
         if self.log_level is not None:
@@ -249,7 +266,7 @@ def _of_variables(environ: Mapping[str, str]) -> dict[str, Any]:
     known = {row.name for row in _plain(AgentMapConfig)}
     found: dict[str, Any] = {}
     for variable, text in environ.items():
-        if not variable.startswith("AGENTMAP_"):
+        if not variable.startswith("AGENTMAP_") or variable.startswith(SECRET_VARIABLE):
             continue
         name = variable.removeprefix("AGENTMAP_").lower()
         if name not in known:
@@ -261,6 +278,18 @@ def _of_variables(environ: Mapping[str, str]) -> dict[str, Any]:
     return found
 
 
+def secrets_of(config: AgentMapConfig, environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Secrets for an app without a host's context object: `AGENTMAP_SECRET_X` is the secret X.
+
+    The key of a provider may also stand under its own name, as the provider's tools have it (`OPENAI_API_KEY`).
+    """
+    given = os.environ if environ is None else environ
+    keys = {provider.key for provider in providers_of(config.providers).values()}
+    found = {name: given[name] for name in sorted(keys) if given.get(name)}
+    prefix = len(SECRET_VARIABLE)
+    return found | {name[prefix:]: given[name] for name in given if name.startswith(SECRET_VARIABLE)}
+
+
 def _unknown(name: str) -> str:
     known = AgentMapConfig.__dataclass_fields__
     if name in known:
@@ -270,7 +299,8 @@ def _unknown(name: str) -> str:
 
 
 def _type_name(wanted: Any) -> str:
-    names = {bool: "true or false", int: "a whole number", float: "a number", _TEXTS: "a list of texts"}
+    names: dict[Any, str] = {bool: "true or false", int: "a whole number", float: "a number"}
+    names |= {_TEXTS: "a list of texts", _TABLE: "a JSON object"}
     return names.get(wanted, "a text")
 
 
@@ -291,4 +321,9 @@ def _parsed(wanted: Any, text: str) -> Any:
         return words[text.strip().lower()]
     if wanted == _TEXTS:
         return tuple(text.replace(",", " ").split())
+    if wanted == _TABLE:
+        found = json.loads(text)
+        if not isinstance(found, dict):
+            raise ValueError(text)
+        return found
     return wanted(text) if wanted in (int, float) else text

@@ -51,6 +51,7 @@ class AgentMapContext:
     service `cache`, an object or a factory. authenticate: `(Request) -> principal | None | Response`, sync or async.
     authorize: `(principal, operation, graph, execution=None) -> bool`. agents: name -> function or class.
     functions: name -> routing function for `func:name` cells, `(state) -> name | list of names`.
+    tools: functions that `tool_agent` and models may call, or name -> function.
     secrets: name -> value, or a function of the name. input_schemas: workflow -> pydantic model.
     payload_codec: what turns stored states, events and documents into other bytes and back, as encryption does.
 
@@ -70,6 +71,7 @@ class AgentMapContext:
         public: Iterable[str] = (),
         agents: Mapping[str, Any] | None = None,
         functions: Mapping[str, Callable[..., Any]] | None = None,
+        tools: Iterable[Callable[..., Any]] | Mapping[str, Callable[..., Any]] = (),
         secrets: Mapping[str, str] | Callable[[str], str] | None = None,
         input_schemas: Mapping[str, Any] | None = None,
         payload_codec: PayloadCodec | None = None,
@@ -88,6 +90,7 @@ class AgentMapContext:
         self.functions = dict(functions or {})
         for name, function in self.functions.items():
             _check_function(name, function)
+        self.tools: Mapping[str, Any] | tuple[Any, ...] = dict(tools) if isinstance(tools, Mapping) else tuple(tools)
         self.secrets = secrets
         self.input_schemas = dict(input_schemas or {})
         for method in ("encode", "decode") if payload_codec is not None else ():
@@ -114,6 +117,14 @@ class AgentMapContext:
             raise TypeError(f"The service {name!r} is given twice: in the context object and in the config")
         made = copy(self)
         made._providers, made._base = added, self
+        return made
+
+    def having_tools(self, tools: Mapping[str, Any]) -> AgentMapContext:
+        """This context with tools that have been looked at."""
+        if not tools:
+            return self
+        made = copy(self)
+        made.tools = dict(tools)
         return made
 
     def provider(self, name: str) -> Provider:

@@ -29,6 +29,10 @@ AgentMapError
     ├── RemoteFailed         another host could not be reached, broke off, or answered with an error
     ├── MapOverInvalid
     ├── SubworkflowFailed
+    ├── ModelUnavailable     no model answered; it may the next time
+    ├── ModelFailed          a provider refused the request
+    ├── ModelAnswerInvalid   a model's answer is not what was asked for
+    ├── ToolFailed           a tool raised, or could not be called
     ├── WaitExpired
     ├── Interrupted          a process ended under a node that must not run twice, or an agent is gone
     └── LimitReached         a bound of the execution was hit; never routed to Failure_Next
@@ -290,6 +294,38 @@ class SubworkflowFailed(NodeFailure):
     """The workflow that a `graph` node ran has failed; the message carries its error."""
 
     code = "subworkflow_failed"
+    retryable = True
+
+
+class ModelUnavailable(NodeFailure):
+    """No model answered: rate limits, time-outs, connections or errors of the provider, and no fallback left."""
+
+    code = "model_unavailable"
+    retryable = True
+
+    def __init__(self, message: str | None = None, *, retry_after: float | None = None) -> None:
+        """`retry_after` are seconds, when the provider says so."""
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class ModelFailed(NodeFailure):
+    """The provider of a model refused the request: its key, the account, the model's name, or what was asked."""
+
+    code = "model_failed"
+
+
+class ModelAnswerInvalid(NodeFailure):
+    """The model's answer does not fit its response_schema, also when asked again, or it never stops using tools."""
+
+    code = "model_answer_invalid"
+    retryable = True
+
+
+class ToolFailed(NodeFailure):
+    """A tool raised, or was called with arguments that it does not take; the message says which."""
+
+    code = "tool_failed"
     retryable = True
 
 

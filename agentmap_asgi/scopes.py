@@ -274,8 +274,11 @@ class NodeScope(_Scope):
 
     async def resolve(self, name: str) -> Any:
         """Any service, opened on first use. Raises ServiceMissing; what a factory raises travels as it is."""
+        return await self.opened(self._run._app._services.provider(name))
+
+    async def opened(self, provider: Provider) -> Any:
+        """What a provider gives, opened on first use."""
         run = self._run
-        provider = run._app._services.provider(name)
         if provider.make is None:
             return provider.value
         scope: _Scope = self if provider.level == "node" else run if provider.level == "run" else run._app

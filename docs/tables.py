@@ -14,6 +14,7 @@ from agentmap_asgi.agents.options import Options, rows_of, shown_default
 from agentmap_asgi.agents.registry import Agent
 from agentmap_asgi.config import AgentMapConfig
 from agentmap_asgi.http.operations import OPERATIONS
+from agentmap_asgi.providers import Provider
 from agentmap_asgi.workflows.codes import CODES
 from agentmap_asgi.workflows.columns import COLUMNS
 from agentmap_asgi.workflows.policies import COMMON_OPTIONS
@@ -69,6 +70,9 @@ def tables() -> dict[str, str]:
         "settings": table(
             "setting|default|meaning|variable",
             ([code(n), code(json.dumps(d)), text, code(v)] for n, d, text, v in AgentMapConfig.rows()),
+        ),
+        "providers": table(
+            "field|default|meaning", ([code(n), code(json.dumps(d)), text] for n, d, text in Provider.rows())
         ),
         "columns": table("column|also|meaning", ([code(c.name), codes(c.aliases), c.meaning] for c in COLUMNS)),
         "agents": table(

@@ -20,7 +20,7 @@ Row = dict[str, str]
 
 COLUMNS = (
     *("GraphName", "Node", "AgentType", "Prompt", "Input_Fields", "Output_Field", "Edge", "Success_Next"),
-    *("Failure_Next", "Context", "Retry", "Timeout", "Map_Over"),
+    *("Failure_Next", "Context", "Retry", "Timeout", "Map_Over", "Tool_Source", "Available_Tools"),
 )
 
 
@@ -38,11 +38,13 @@ def node(
     retry: str = "",
     timeout: str = "",
     map_over: str = "",
+    source: str = "",
+    tools: str = "",
     graph: str = "Flow",
 ) -> Row:
     """One row."""
     options = context if isinstance(context, str) else json.dumps(context)
-    cells = (graph, name, agent, prompt, inputs, output, edge, ok, ko, options, retry, timeout, map_over)
+    cells = (graph, name, agent, prompt, inputs, output, edge, ok, ko, options, retry, timeout, map_over, source, tools)
     return dict(zip(COLUMNS, cells, strict=True))
 
 

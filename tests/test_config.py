@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import agentmap_asgi
-from agentmap_asgi.config import AgentMapConfig, masked
+from agentmap_asgi.config import AgentMapConfig, masked, secrets_of
 from agentmap_asgi.errors import ConfigError
 
 
@@ -199,6 +199,7 @@ SAMPLES: dict[str, Any] = {
     "data_roots": ["/a", "b=/c:ro"],
     "http_allow": ["api.example.com"],
     "http_private": ["10.0.0.0/8"],
+    "providers": {"house": {"base_url": "http://10.0.0.7", "attempts": 2}},
 }
 
 
@@ -209,11 +210,35 @@ def test_every_setting_stands_in_all_three_places(tmp_path: Path) -> None:
         if name.endswith("_path"):
             value = str(tmp_path / "x")
         file = tmp_path / "agentmap.toml"
-        file.write_text(f"{name} = {json.dumps(value)}\n")
+        file.write_text(f"{name} = {json.dumps(value).replace(': ', ' = ')}\n")
         expected = getattr(AgentMapConfig(**{name: value}), name)
-        words = " ".join(value) if isinstance(value, list) else str(value)
+        words = (
+            json.dumps(value) if isinstance(value, dict) else " ".join(value) if isinstance(value, list) else str(value)
+        )
         assert getattr(AgentMapConfig.from_env({}, file=file), name) == expected
         assert getattr(AgentMapConfig.from_env({variable: words}), name) == expected
+
+
+def test_a_table_in_a_variable_is_json() -> None:
+    """And an object."""
+    for text in ("[]", "{", "3"):
+        with pytest.raises(ConfigError, match="AGENTMAP_PROVIDERS takes a JSON object"):
+            AgentMapConfig.from_env({"AGENTMAP_PROVIDERS": text})
+
+
+def test_secrets_without_a_host_come_from_variables() -> None:
+    """Those with the prefix, and keys of providers by their own names; others stay where they are."""
+    environ = {
+        "AGENTMAP_SECRET_MAIL": "m",
+        "OPENAI_API_KEY": "k",
+        "HOME": "/root",
+        "AGENTMAP_SECRET_OPENAI_API_KEY": "s",
+    }
+    providers = {"openai": {"key": "OPENAI_API_KEY"}, "other": {"key": "NOT_THERE"}}
+    config = AgentMapConfig.from_env(environ, providers=providers)
+    assert secrets_of(config, environ) == {"MAIL": "m", "OPENAI_API_KEY": "s"}
+    del environ["AGENTMAP_SECRET_OPENAI_API_KEY"]
+    assert secrets_of(config, environ) == {"MAIL": "m", "OPENAI_API_KEY": "k"}
 
 
 def test_what_wins(tmp_path: Path) -> None:

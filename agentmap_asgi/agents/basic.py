@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from ..errors import OutputTooLarge
@@ -54,22 +54,34 @@ def prompt_mentions(node: Node) -> tuple[str, ...]:
     return tuple(name for name in names if name not in own and name.partition(".")[0] not in own)
 
 
-def summary(node: Node, site: Site) -> Step:
+def summary(node: Node, site: Site) -> Step | None:
+    if node.options.get("llm"):
+        return None  # a model makes it
     bindings = bind(node.inputs)
-    line = Template(str(node.options.get("format", "{key}: {value}")))
-    separator = str(node.options.get("separator", "\n\n"))
-    wanted = _names(node.options.get("include_keys"))
+    join = joiner(node.options)
 
-    def join(values: dict[str, Any], position: Position) -> str:
-        parts = []
-        for key, value in gather(bindings, values, position).items():
-            if value is not None and (wanted is None or key in wanted):
-                fields = {"key": key, "value": text_of(value)}
-                parts.append("".join(literal + fields.get(name or "", "") for literal, name in line.parts))
-        text = separator.join(parts)
+    def joined(values: dict[str, Any], position: Position) -> str:
+        text = join(gather(bindings, values, position))
         if len(text) > site.max_output:
             raise OutputTooLarge(f"The summary has more than {site.max_output} characters")
         return text
+
+    return joined
+
+
+def joiner(options: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], str]:
+    """Makes one text of inputs, as the options of summary say."""
+    line = Template(str(options.get("format", "{key}: {value}")))
+    separator = str(options.get("separator", "\n\n"))
+    wanted = _names(options.get("include_keys"))
+
+    def join(inputs: Mapping[str, Any]) -> str:
+        pieces = []
+        for key, value in inputs.items():
+            if value is not None and (wanted is None or key in wanted):
+                fields = {"key": key, "value": text_of(value)}
+                pieces.append("".join(literal + fields.get(name or "", "") for literal, name in line.parts))
+        return separator.join(pieces)
 
     return join
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from . import basic, data, routing, waiting, web
+from . import basic, data, models, routing, waiting, web
 from .options import declared
 from .registry import Agent, Registry
+from .tools_agent import tool_row
 
 NONE: Final = declared()
 
@@ -95,15 +96,18 @@ BUILTINS: Final = Registry(
             options=NONE,
             idempotent=True,
         ),
-        Agent(
-            name="summary",
-            summary="Joins its inputs into one text, `key: value` by blank lines.",
-            inputs="is joined",
-            output="a text",
-            compile=basic.summary,
-            check=basic.check_summary,
-            options=basic.SUMMARY,
-            idempotent=True,
+        models.also_by_model(
+            Agent(
+                name="summary",
+                summary="Joins its inputs into one text, `key: value` by blank lines.",
+                inputs="is joined",
+                output="a text",
+                compile=basic.summary,
+                check=basic.check_summary,
+                options=basic.SUMMARY,
+                idempotent=True,
+            ),
+            models.summarised,
         ),
         Agent(
             name="aggregator",
@@ -142,18 +146,21 @@ BUILTINS: Final = Registry(
             options=routing.SWITCH,
             idempotent=True,
         ),
-        Agent(
-            name="orchestrator",
-            summary="Chooses the next node by its name or keywords in the request.",
-            inputs="is the request",
-            output="the node's name",
-            compile=routing.orchestrator,
-            check=routing.check_orchestrator,
-            targets=routing.orchestrator_targets,
-            wide=True,
-            rich=True,
-            options=routing.ORCHESTRATOR,
-            idempotent=True,
+        models.also_by_model(
+            Agent(
+                name="orchestrator",
+                summary="Chooses the next node by its name or keywords in the request.",
+                inputs="is the request",
+                output="the node's name",
+                compile=routing.orchestrator,
+                check=routing.check_orchestrator,
+                targets=routing.orchestrator_targets,
+                wide=True,
+                rich=True,
+                options=routing.ORCHESTRATOR,
+                idempotent=True,
+            ),
+            models.chosen,
         ),
         Agent(
             name="graph",
@@ -169,5 +176,10 @@ BUILTINS: Final = Registry(
         ),
         *data.AGENTS,
         web.AGENT,
+        models.model_agent("llm", "", (), "Asks a model; Prompt is the system message, the inputs are the user's."),
+        models.model_agent("openai", "openai", ("gpt", "chatgpt"), "As llm, by the provider `openai` or one like it."),
+        models.model_agent("anthropic", "anthropic", ("claude",), "As llm, by the provider `anthropic`."),
+        models.model_agent("google", "google", ("gemini",), "As llm, by the provider `google`."),
+        tool_row(),
     ]
 )

@@ -32,24 +32,32 @@ def load_agents(folder: str | Path, taken: Iterable[str] = ()) -> dict[str, Agen
     Raises ConfigError, with file and line, for what cannot be imported, is no agent, or has a name that is `taken` or
     given twice; and for a folder or file that others may write.
     """
+    owners: dict[str, Any] = {fold(name): None for name in taken}
+    agents: dict[str, Agent] = {}
+    for source, module in imported(folder, "custom_agents_path", "agents"):
+        for name, thing in _marked(module):
+            if (other := owners.setdefault(fold(name), thing)) is not thing:
+                first = "in the context object" if other is None else f"at {place_of(other)}"
+                raise ConfigError(f"The agent {name!r} is given twice: {first}, and at {place_of(thing)}")
+            agents[name] = _agent(name, thing, source)
+    return agents
+
+
+def imported(folder: str | Path, setting: str, kind: str) -> Iterator[tuple[Path, ModuleType]]:
+    """Each file of a folder that a setting names, and its module; files that start with `_` are for the others.
+
+    Raises ConfigError as `load_agents` does.
+    """
     path = Path(folder).resolve()
     if not path.is_dir():
-        raise ConfigError(f"custom_agents_path: {folder} is not a folder")
+        raise ConfigError(f"{setting}: {folder} is not a folder")
     sources = sorted(path.glob("*.py"))
     for one in (path, *sources, path / "__pycache__"):
         _refuse_if_others_write(one)
-    owners: dict[str, Any] = {fold(name): None for name in taken}
-    agents: dict[str, Agent] = {}
-    with _package(path) as package:
+    with _package(path, kind) as package:
         for source in sources:
-            if source.name.startswith("_"):
-                continue
-            for name, thing in _marked(_imported(package, source)):
-                if (other := owners.setdefault(fold(name), thing)) is not thing:
-                    first = "in the context object" if other is None else f"at {_place_of(other)}"
-                    raise ConfigError(f"The agent {name!r} is given twice: {first}, and at {_place_of(thing)}")
-                agents[name] = _agent(name, thing, source)
-    return agents
+            if not source.name.startswith("_"):
+                yield source, _imported(package, source)
 
 
 def _refuse_if_others_write(place: Path) -> None:
@@ -59,9 +67,9 @@ def _refuse_if_others_write(place: Path) -> None:
 
 
 @contextmanager
-def _package(path: Path) -> Iterator[str]:
+def _package(path: Path, kind: str) -> Iterator[str]:
     """The name of an empty package for a folder. What an earlier load left stays when this one fails."""
-    name = f"agentmap_agents_{hashlib.sha256(os.fsencode(path)).hexdigest()[:16]}"
+    name = f"agentmap_{kind}_{hashlib.sha256(os.fsencode(path)).hexdigest()[:16]}"
     earlier = _taken_out(name)
     package = ModuleType(name, f"Agents of {path}")
     package.__path__ = [str(path)]
@@ -144,12 +152,12 @@ def _agent(name: str, thing: Any, source: Path) -> Agent:
     try:
         return as_agent(name, thing)
     except ConfigError as exc:
-        raise ConfigError(f"{_place_of(thing)}: {exc.message}") from exc
+        raise ConfigError(f"{place_of(thing)}: {exc.message}") from exc
     except Exception as exc:  # a class of the host's, made once
         raise ConfigError(f"{_raised_at(exc, source)}: {_said(exc, source)}") from exc
 
 
-def _place_of(thing: Any) -> str:
+def place_of(thing: Any) -> str:
     """File and line where a function or class stands."""
     file = sys.modules[thing.__module__].__file__
     try:

@@ -11,6 +11,7 @@ from .builtin import BUILTINS
 from .folder import load_agents
 from .options import rows_of, shown_default
 from .registry import Agent, Registry
+from .tools import load_tools
 
 
 def gathered(config: AgentMapConfig, context: AgentMapContext) -> Registry:
@@ -18,7 +19,8 @@ def gathered(config: AgentMapConfig, context: AgentMapContext) -> Registry:
     own = dict(context.agents)
     if config.custom_agents_path is not None:
         own |= load_agents(config.custom_agents_path, own)
-    return BUILTINS.configured(config, context).extended(own)
+    with_tools = context.having_tools(load_tools(config, context))
+    return BUILTINS.configured(config, with_tools).extended(own)
 
 
 def described(agent: Agent) -> dict[str, Any]:

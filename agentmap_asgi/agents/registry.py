@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol, Typ
 
 from ..errors import ConfigError, nearest
 from ..execution.fields import Position
+from ..scopes import Provider
 from ..workflows.diagnostics import Finding
 from ..workflows.model import Node
 from .options import Options, options_from
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from ..context import AgentMapContext
 
 ThingT = TypeVar("ThingT", bound=Callable[..., Any])
+T = TypeVar("T")
 Mode = Literal["inline", "async", "thread"]
 """How an agent is called: in the walk itself (short, never blocking), awaited, or in a worker thread."""
 
@@ -85,6 +87,20 @@ class Call(Protocol):
         """Count what the node uses: `call.spend(requests=1, input_tokens=20)`; it stands under `usage`."""
 
 
+class InnerCall(Call, Protocol):
+    """What built-in agents are given besides."""
+
+    async def opened(self, provider: Provider) -> Any:
+        """What a built-in agent shares with others of its app, run or attempt."""
+
+    async def in_thread(self, function: Callable[[], T]) -> T:
+        """A function's result, called in a worker thread as agents that are plain functions are."""
+
+    @property
+    def choices(self) -> dict[str, Node]:
+        """The nodes that the agent may route to by itself."""
+
+
 class Outcome(NamedTuple):
     """A result with more to say than its value; a plain value means `Outcome(value)`."""
 
@@ -93,6 +109,8 @@ class Outcome(NamedTuple):
     """Becomes `last_action_success` and chooses between Success_Next and Failure_Next."""
     goto: str | None = None
     """The next node, for agents that route by themselves; it must be among the agent's `targets`."""
+    updates: Mapping[str, Any] | None = None
+    """State fields that are set besides."""
 
 
 Step = Callable[[dict[str, Any], Position], Any]
@@ -112,7 +130,8 @@ class Agent:
     aliases: tuple[str, ...] = ()
     mode: Mode = "inline"
     run: Callable[[Call], Any] | None = None
-    compile: Callable[[Node, Site], Step] | None = None
+    compile: Callable[[Node, Site], Step | None] | None = None
+    """None for a row that is `run`."""
     rich: bool = False
     """Its results are Outcomes (they set the flag or route)."""
     sub_workflow: bool = False
@@ -127,6 +146,9 @@ class Agent:
     """It may run again after a crash."""
     repeatable: Callable[[Node], bool] | None = None
     """The same for a row, where it depends on the options."""
+    outside: bool = False
+    """Its results come from outside (a model, a server): they are data, whatever they look like. They set the fields of
+    Output_Field and no others, and `state_updates` in them means nothing."""
     state_prompt: bool = True
     """Its Prompt may read the whole state, not only its inputs."""
     reads: Callable[[Node], Iterable[str]] | None = None
@@ -166,10 +188,7 @@ def fold(name: str) -> str:
     return plain.removesuffix("agent") or plain
 
 
-_ELSEWHERE: Final = (
-    *("llm", "openai", "gpt", "chatgpt", "anthropic", "claude", "google", "gemini", "tool_agent"),
-    *("vector_reader", "vector_writer", "blob_reader", "blob_writer"),
-)
+_ELSEWHERE: Final = ("vector_reader", "vector_writer", "blob_reader", "blob_writer")
 ABSENT: Final = {fold(name): name for name in _ELSEWHERE}
 """Agent types that AgentMap's files may name and that are not built in here, by their folded names."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, Final
 
@@ -190,25 +190,17 @@ def check_switch(node: Node) -> Iterator[Finding]:
             yield from _check_condition(str(case["when"]))
 
 
-def orchestrator(node: Node, site: Site) -> Step:
+def orchestrator(node: Node, site: Site) -> Step | None:
+    if node.options.get("llm"):
+        return None  # a model chooses
     bindings = bind(node.inputs)
     candidates = [site.nodes[name] for name in orchestrator_targets(node, site.nodes) if name in site.nodes]
     otherwise = node.options.get("default_target")
-    by_name = sorted(((c.name.casefold(), c.name) for c in candidates), key=lambda pair: -len(pair[0]))
-    words = [
-        (c.name, _keywords(f"{_spaced(c.name)} {c.description} {c.options.get('keywords', '')}")) for c in candidates
-    ]
+    find = by_words([(c.name, f"{c.description} {c.options.get('keywords', '')}") for c in candidates])
 
     def choose(values: dict[str, Any], position: Position) -> Outcome:
         given = [text_of(value) for value in gather(bindings, values, position).values() if value is not None]
-        request = " ".join(given)
-        folded = request.casefold()
-        chosen = next((name for key, name in by_name if re.search(rf"\b{re.escape(key)}\b", folded)), None)
-        if chosen is None:
-            asked = _keywords(request)
-            best = max(words, key=lambda pair: len(pair[1] & asked), default=None)
-            if best is not None and best[1] & asked:
-                chosen = best[0]
+        chosen = find(" ".join(given))
         if chosen is None and otherwise:
             chosen = str(otherwise)
         if chosen is None:
@@ -216,6 +208,25 @@ def orchestrator(node: Node, site: Site) -> Step:
         return Outcome(chosen, goto=chosen)
 
     return choose
+
+
+def by_words(candidates: Iterable[tuple[str, str]]) -> Callable[[str], str | None]:
+    """Chooses among (name, words about it): the longest name that a request holds, else who has most words of it."""
+    named = list(candidates)
+    by_name = sorted(((name.casefold(), name) for name, _ in named), key=lambda pair: -len(pair[0]))
+    words = [(name, _keywords(f"{_spaced(name)} {about}")) for name, about in named]
+
+    def find(request: str) -> str | None:
+        folded = request.casefold()
+        chosen = next((name for key, name in by_name if re.search(rf"\b{re.escape(key)}\b", folded)), None)
+        if chosen is None:
+            asked = _keywords(request)
+            best = max(words, key=lambda pair: len(pair[1] & asked), default=None)
+            if best is not None and best[1] & asked:
+                chosen = best[0]
+        return chosen
+
+    return find
 
 
 def orchestrator_targets(node: Node, nodes: Mapping[str, Node]) -> tuple[str, ...]:

@@ -19,11 +19,12 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def _agents(arguments: argparse.Namespace) -> int:
     from ..agents.gathering import described, gathered, lines_of
-    from ..config import AgentMapConfig
+    from ..config import AgentMapConfig, secrets_of
     from ..context import AgentMapContext
 
     with quiet():
-        registry = gathered(AgentMapConfig.from_env(file=arguments.config), AgentMapContext())
+        config = AgentMapConfig.from_env(file=arguments.config)
+        registry = gathered(config, AgentMapContext(secrets=secrets_of(config)))
     found = []
     for name in arguments.names:
         agent = registry.find(name)

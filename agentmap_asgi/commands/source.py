@@ -27,14 +27,16 @@ def add_graph(parser: argparse.ArgumentParser) -> None:
 
 def service_of(arguments: argparse.Namespace, **settings: Any) -> AgentMapService:
     """Arguments win over variables, and these over the file; `settings` win over all."""
-    from ..config import AgentMapConfig
+    from ..config import AgentMapConfig, secrets_of
+    from ..context import AgentMapContext
     from ..services.agentmap import AgentMapService
 
     config = AgentMapConfig.from_env(file=arguments.config)
     if arguments.source is None and config.csv_path is None:
         raise ConfigError("Say where the workflows are: name a file or folder, or set csv_path (AGENTMAP_CSV_PATH)")
     with quiet():
-        return AgentMapService(replace(config, **settings), source=arguments.source)
+        context = AgentMapContext(secrets=secrets_of(config))
+        return AgentMapService(replace(config, **settings), source=arguments.source, context=context)
 
 
 @contextmanager

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, TypeVar
 
 from ..agents.options import SECRET, read_declared
 from ..errors import ResultInvalid, ServiceMissing
-from ..scopes import NodeScope, RunScope
+from ..scopes import NodeScope, Provider, RunScope
 from ..workflows.model import Node
 from .fields import gather
+from .host import Host
 from .live import LOG, PROGRESS, TOKEN
-from .plan import PlanNode
+from .plan import Plan, PlanNode
 from .values import copied
 from .walker import Token
 
 logger = logging.getLogger("agentmap_asgi.agents")
+T = TypeVar("T")
 walk_logger = logging.getLogger("agentmap_asgi.execution")
 
 
 class Running(Protocol):
     """What a call needs of its execution."""
+
+    host: Host
+    plan: Plan
 
     @property
     def id(self) -> str: ...
@@ -124,6 +129,23 @@ class NodeCall:
         if self.node_scope is None:
             self.node_scope = self._run.scope.node_scope()
         return await self.node_scope.resolve(name)
+
+    async def opened(self, provider: Provider) -> Any:
+        """What a built-in agent shares with others of its app, run or attempt."""
+        if self.node_scope is None:
+            self.node_scope = self._run.scope.node_scope()
+        return await self.node_scope.opened(provider)
+
+    async def in_thread(self, function: Callable[[], T]) -> T:
+        """A function's result, called in a worker thread as agents that are plain functions are."""
+        result: T = await self._run.host.threads.run(lambda _: function(), self)
+        return result
+
+    @property
+    def choices(self) -> dict[str, Node]:
+        """The nodes that the agent may route to by itself."""
+        nodes = self._run.plan.nodes
+        return {name: nodes[index].node for name, index in self._plan.choices.items()}
 
     def secret(self, name: str) -> str:
         return self._run.secret(name)

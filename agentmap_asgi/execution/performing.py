@@ -237,10 +237,7 @@ class Performing:
         """What an answer changes, and where it leads."""
         result = outcome(wait, answer)
         if result.goto is None:
-            value = result.value
-            if value.__class__ is dict and len(node.outputs) > 1:  # it comes from outside, and writes nothing else
-                value = {name: value[name] for name in node.outputs if name in value}
-            return node.stored(value), result.success, None
+            return node.declared(result.value), result.success, None
         return {}, False, self.after_timeout(node, result.goto)
 
     def record(self, kind: int, token: Token, began: int, ended: int, data: Any) -> None:

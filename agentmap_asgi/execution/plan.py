@@ -73,16 +73,19 @@ class PlanNode:
 
         Raises ResultInvalid, OutputTooLarge or RoutingInvalid.
         """
-        flag, goto = True, None
+        flag, goto, updates = True, None, None
         value = result
         if result.__class__ is Outcome:
-            value, flag, goto_name = result
+            value, flag, goto_name, updates = result
             if goto_name is not None:
                 goto = self.choices.get(goto_name)
                 if goto is None:
                     raise RoutingInvalid(f"{goto_name!r} is not among the nodes that {self.name!r} may route to")
         if not self.trusted:
             value = copied(value, "The result", limit=max_output)
+            if self.agent.outside:
+                also = {} if updates is None else copied(dict(updates), "The result", limit=max_output)
+                return {**self.declared(value), **also}, flag, goto
             if value.__class__ is dict and len(value) == 1 and value.get("state_updates").__class__ is dict:
                 return self._updates(value["state_updates"], flag, goto)
         return self.stored(value), flag, goto
@@ -101,6 +104,12 @@ class PlanNode:
         """What one item of a Map_Over gives."""
         value = result.value if result.__class__ is Outcome else result
         return value if self.trusted else copied(value, "The result", limit=max_output)
+
+    def declared(self, value: Any) -> dict[str, Any]:
+        """The same for a value that comes from outside: no fields but those."""
+        if value.__class__ is dict and len(self.outputs) > 1:
+            value = {name: value[name] for name in self.outputs if name in value}
+        return self.stored(value)
 
     def stored(self, value: Any) -> dict[str, Any]:
         """The fields that a result value sets, by Output_Field."""
@@ -263,7 +272,7 @@ def _compiled(node: Node, agent: Agent, site: Site, index: Mapping[str, int], nu
     policies = node.retry is not None or timed or node.map_over is not None
     plan.compiled = None if agent.compile is None else agent.compile(node, site)
     plan.step = None if policies else plan.compiled
-    plan.trusted = agent.compile is not None or agent.sub_workflow
+    plan.trusted = plan.compiled is not None or agent.sub_workflow
     plan.bindings = bind(node.inputs, agent.expected_params)
     if node.map_over is not None:
         plan.bindings = (*plan.bindings, ("item", getter("item")), ("index", getter("index")))
@@ -294,7 +303,7 @@ def _compiled(node: Node, agent: Agent, site: Site, index: Mapping[str, int], nu
     plan.may_run_again = (
         agent.idempotent
         or agent.sub_workflow
-        or agent.compile is not None
+        or plan.compiled is not None
         or node.options.get("idempotent") is True
         or (agent.repeatable is not None and agent.repeatable(node))
     )

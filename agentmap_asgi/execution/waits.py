@@ -171,7 +171,23 @@ def checked(wait: Wait, answer: Answer) -> Answer:
 
 
 def _fits(form: Mapping[str, Any], data: Any) -> None:
-    """Raises InputInvalid naming each place where data breaks a JSON Schema (draft 2020-12), and what that says."""
+    """Raises InputInvalid naming each place where data breaks the form, and what that says."""
+    try:
+        errors = misfits(form, data, "/data")
+    except ValueError:
+        raise InputInvalid(
+            "The form refers to what it does not have, or to itself without end", pointer="/data"
+        ) from None
+    if errors:
+        said = "; ".join(f"{error['pointer']}: {error['message']}" for error in errors[:3])
+        raise InputInvalid(f"data does not fit the form. {said}", errors=errors)
+
+
+def misfits(form: Mapping[str, Any], data: Any, start: str) -> list[dict[str, str]]:
+    """Each place where data breaks a JSON Schema (draft 2020-12): pointer, code and message, which never has the data.
+
+    Raises ValueError for a schema that refers to what it does not have.
+    """
     from jsonschema import Draft202012Validator, ValidationError, validators
     from referencing.exceptions import Unresolvable
 
@@ -184,17 +200,12 @@ def _fits(form: Mapping[str, Any], data: Any) -> None:
 
     checks = validators.extend(Draft202012Validator, {"uniqueItems": unique})  # type: ignore[no-untyped-call]
     try:
-        errors = [
-            {"pointer": pointer("/data", found.path), "code": str(found.validator), "message": _wanted(found)}
+        return [
+            {"pointer": pointer(start, found.path), "code": str(found.validator), "message": _wanted(found)}
             for found in islice(checks(form).iter_errors(data), MOST_ERRORS)
         ]
-    except (RecursionError, Unresolvable):
-        raise InputInvalid(
-            "The form refers to what it does not have, or to itself without end", pointer="/data"
-        ) from None
-    if errors:
-        said = "; ".join(f"{error['pointer']}: {error['message']}" for error in errors[:3])
-        raise InputInvalid(f"data does not fit the form. {said}", errors=errors)
+    except (RecursionError, Unresolvable) as exc:
+        raise ValueError("it refers to what it does not have, or to itself without end") from exc
 
 
 def _wanted(found: Any) -> str:

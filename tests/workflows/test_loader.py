@@ -250,9 +250,7 @@ def test_every_error_breaks_a_workflow(data: bytes) -> None:
         assert concerned == [w for w in loaded.workflows if w.broken]
 
 
-@pytest.mark.parametrize(
-    ("code", "word"), [("llm", "'llm'"), ("OpenAI", "'openai'"), ("ToolAgent", "'tool_agent'"), ("http", "'http'")]
-)
+@pytest.mark.parametrize(("code", "word"), [("VectorReader", "'vector_reader'"), ("blob_writer", "'blob_writer'")])
 def test_agents_that_agentmap_has_are_told_from_unknown_ones(code: str, word: str) -> None:
     """Nothing else is suggested in their place; an own agent of the name may be given."""
     (problem,) = load(f"GraphName,Node,AgentType\nG,A,{code}\n").findings

@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine, MutableMapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .agents.registry import Call
+from ..agents.registry import Call
 
 if TYPE_CHECKING:
     import httpx
