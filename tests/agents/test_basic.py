@@ -119,6 +119,6 @@ def test_every_built_in_says_what_it_does() -> None:
     for agent in BUILTINS:
         assert agent.summary.endswith(".")
         assert agent.compile is not None or agent.run is not None or agent.sub_workflow
-        assert agent.idempotent
+        assert agent.idempotent or agent.mode != "inline"  # those that change something may not be
         for name in (agent.name, *agent.aliases):
             assert BUILTINS.find(name) is agent
