@@ -13,6 +13,7 @@ from .errors import AgentMapError, WorkflowInvalid
 
 COMMANDS: Final = {
     "serve": "serve workflows over HTTP",
+    "worker": "run the executions that other processes leave to workers",
     "run": "run one workflow and print its document",
     "check": "report everything that is wrong with workflow files",
     "graph": "draw a workflow",

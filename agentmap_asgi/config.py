@@ -16,6 +16,7 @@ from .providers import providers_of
 
 LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 DURABILITIES: Final = ("sync", "async", "exit")
+ENGINES: Final = ("local", "dbos")
 SERVERS: Final = ("postgresql://", "postgres://")
 """How the URLs of stores on a server begin."""
 SECRET_VARIABLE: Final = "AGENTMAP_SECRET_"  # noqa: S105
@@ -100,6 +101,21 @@ class AgentMapConfig:
         "sync",
         "When a durable store writes: sync (a step is kept before the next one begins), async (soon after it), or exit "
         "(at the start, at a suspension and at the end).",
+    )
+    engine: str = _setting(
+        "local", "Where executions run: local (the process they came to), or dbos (any process, on DBOS Transact)."
+    )
+    engine_url: str = _setting(
+        "", "The PostgreSQL database that DBOS keeps its tables in; that of storage_url when empty.", secret=True
+    )
+    run_executions: bool = _setting(
+        True, "Run executions in this process; false leaves them to the workers of the engine dbos."
+    )
+    max_running_everywhere: int = _setting(
+        0, "Executions that run at once in all processes together, with the engine dbos; 0: no bound of that kind."
+    )
+    max_starts_per_second: int = _setting(
+        0, "Executions that begin in a second in all processes together, with the engine dbos; 0: no bound."
     )
     namespace: str = _setting("", "Whose executions these are in a shared store; the source's name when empty.")
     wait_seconds: float = _setting(
@@ -197,6 +213,8 @@ class AgentMapConfig:
         providers_of(self.providers)
         if self.durability not in DURABILITIES:
             raise ConfigError(f"The setting durability is one of {', '.join(DURABILITIES)}, not {self.durability!r}")
+        if self.engine not in ENGINES:
+            raise ConfigError(f"The setting engine is one of {', '.join(ENGINES)}, not {self.engine!r}")
         if self.log_level is not None:
             if self.log_level.upper() not in LOG_LEVELS:
                 raise ConfigError(f"The setting log_level is one of {', '.join(LOG_LEVELS)}, not {self.log_level!r}")

@@ -77,6 +77,34 @@ def postgres() -> Iterator[Server]:
     server.close()
 
 
+@pytest.fixture(scope="session")
+def dbos_tables(postgres: Server) -> str:
+    """The name of a database with the tables of DBOS, to be copied: they take seconds to make."""
+    from dbos import DBOS
+
+    name = postgres.database()
+    DBOS.migrate(postgres.url(base=name))
+    return name
+
+
+@pytest.fixture
+def dbos_url(postgres: Server, dbos_tables: str) -> str:
+    """The URL of a database of the test's own, with the tables of DBOS."""
+    return postgres.url(base=postgres.database(dbos_tables))
+
+
+@pytest.fixture(scope="session")
+def hosts_dbos(postgres: Server, dbos_tables: str) -> Iterator[str]:
+    """The URL of the database of an instance of DBOS that runs in this process, made by a host."""
+    from dbos import DBOS
+
+    url, quiet = postgres.url(base=postgres.database(dbos_tables)), "CRITICAL"
+    DBOS(config={"name": "a-host", "system_database_url": url, "log_level": quiet, "console_log_level": quiet})
+    DBOS.launch()
+    yield url
+    DBOS.destroy()
+
+
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"

@@ -91,6 +91,12 @@ class Server:
                 cursor = connection.execute(statement.encode())
             return cursor.fetchall() if cursor.description else []
 
+    def database(self, template: str = "template1") -> str:
+        """The name of a new database."""
+        name = f"t_{secrets.token_hex(8)}"
+        self.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        return name
+
     @staticmethod
     def schema() -> str:
         """The name of a schema that nobody else has."""

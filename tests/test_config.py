@@ -191,6 +191,8 @@ def test_a_wrong_variable_is_refused_by_name(variable: str, text: str, message: 
 
 SAMPLES: dict[str, Any] = {
     "durability": "exit",
+    "engine": "dbos",
+    "engine_url": "postgresql://db/flows",
     "namespace": "ours",
     "storage_schema": "ours",
     "storage_url": "memory://",

@@ -51,6 +51,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "httpx": ("testing",),
     "httpx2": (),
     "fsspec": (),
+    "dbos": ("engines.dbos", "engines.instance"),
     "networkx": (),
     "prometheus_client": (),
     "watchfiles": (),
@@ -171,7 +172,7 @@ def test_importing_the_package_is_light() -> None:
     """`import agentmap_asgi` brings neither FastAPI nor a server, and nothing that only some need."""
     script = f"import sys, {ROOT}; print(*sorted({{n.split('.')[0] for n in sys.modules}}))"
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
-    heavy = {"fastapi", "uvicorn", "httpx", "networkx", "prometheus_client", "watchfiles"}
+    heavy = {"dbos", "fastapi", "uvicorn", "httpx", "networkx", "prometheus_client", "watchfiles"}
     assert (heavy | {"pydantic_ai", "openai", "anthropic", "google", "httpx2"}) & set(loaded) == set()
 
 

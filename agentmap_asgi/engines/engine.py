@@ -33,9 +33,6 @@ class Journal(Protocol):
 class Engine(Protocol):
     """How the executions of one runtime are run."""
 
-    leaves: bool
-    """Executions may be left to other processes."""
-
     async def open(self) -> None:
         """Get ready; called once, when the store is open. Raises StoreUnusable for what the engine cannot use."""
 
@@ -45,11 +42,17 @@ class Engine(Protocol):
     def hand_over(self, run: Run) -> None:
         """Leave an execution to whoever has a slot, also when this process ends. It is kept, and has not begun here."""
 
+    def left(self, execution_id: str | None = None) -> bool:
+        """Whether this process has left an execution (None: any) to others, and may still answer for it."""
+
     def begin(self, run: Run, go: Callable[[], None]) -> None:
         """A run has a slot here: `go` begins it, or lets it go on."""
 
     async def take_over(self, row: Row) -> bool:
         """An execution whose process has died was claimed by this one. False: it is brought back and goes on here."""
+
+    async def look_after(self) -> None:
+        """Called about once a second: see that what was left to others is taken."""
 
     async def tidy(self, before: int) -> None:
         """Forget what is kept of executions that ended before then (nanoseconds since 1970)."""
@@ -61,8 +64,6 @@ class Engine(Protocol):
 class Local:
     """Executions run in the process that they came to."""
 
-    leaves = False
-
     async def open(self) -> None:
         pass
 
@@ -72,11 +73,17 @@ class Local:
     def hand_over(self, run: Run) -> None:
         raise NotImplementedError
 
+    def left(self, execution_id: str | None = None) -> bool:
+        return False
+
     def begin(self, run: Run, go: Callable[[], None]) -> None:
         go()
 
     async def take_over(self, row: Row) -> bool:
         return False
+
+    async def look_after(self) -> None:
+        pass
 
     async def tidy(self, before: int) -> None:
         pass

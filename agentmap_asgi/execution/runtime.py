@@ -167,6 +167,7 @@ class Runtime:
             (self._serve, 1),
             (self._expire, 5),
             (self._recover, 1 if self.store.shared else 5),
+            (self.engine.look_after, 5),
             (self._follow, 5),
             (self._prune, 3_000),
         )
@@ -190,43 +191,46 @@ class Runtime:
     async def _serve(self) -> None:
         """Do what other processes ask of executions that run here."""
         assert self.runner is not None  # noqa: S101
-        if not self.live and not self.engine.leaves:
+        if not self.live and not self.engine.left():
             return
         for command in await self.store.asked(self.runner):
-            run = self.live.get(command.execution)
             if command.number in self._commands:
                 continue  # it is being done
-            if run is None if not self.engine.leaves else run is not None and run.finished:
-                continue  # it is about to be kept, and who asks finds it ended
-            self._commands.add(command.number)
-            self.job(self._obey(command, run))
+            run = self.live.get(command.execution)
+            if self.engine.left(command.execution) if run is None else not run.finished:
+                self._commands.add(command.number)
+                self.job(self._obey(command, run))
+            # Else it is about to be kept, and who asks finds it ended.
 
     async def _obey(self, command: Command, run: Run | None) -> None:
-        said = "done"
         try:
-            payload = json.loads(command.payload)
-            if command.kind == "cancel":
-                if run is not None:
-                    run.cancel()
-                    await run.wait()
-                elif not await self._cancelled_unclaimed(command.execution):
-                    return
-            elif command.kind == "answer":
-                answer = Answer(**payload["answer"])
-                if run is not None:
-                    await self.take_answer(run, payload["path"], answer)
-                elif not await self._answered_unclaimed(command.execution, payload["path"], answer):
-                    return
-            else:
-                said = "unknown"
-        except (RequestRefused, StoreDamaged, KeyError, TypeError, ValueError):
-            said = "late"
-        try:
-            await self.store.answer(command.number, said)
+            said = await self._obeyed(command, run)
+            if said is not None:
+                await self.store.answer(command.number, said)
         except StoreUnavailable:
             logger.warning("%s: an answer for another process is lost", command.execution)
         finally:
             self._commands.discard(command.number)
+
+    async def _obeyed(self, command: Command, run: Run | None) -> str | None:
+        """What to answer; None when somebody else will."""
+        try:
+            payload = json.loads(command.payload)
+            if command.kind == "cancel":
+                if run is None:
+                    return await self._cancelled_unclaimed(command.execution)
+                run.cancel()
+                await run.wait()
+            elif command.kind == "answer":
+                answer = Answer(**payload["answer"])
+                if run is None:
+                    return await self._answered_unclaimed(command.execution, payload["path"], answer)
+                await self.take_answer(run, payload["path"], answer)
+            else:
+                return "unknown"
+        except (RequestRefused, StoreDamaged, KeyError, TypeError, ValueError):
+            return "late"
+        return "done"
 
     async def _unclaimed(self, execution_id: str) -> Row | None:
         """Claim an execution that was handed over here, and that nobody has taken yet."""
@@ -236,23 +240,24 @@ class Runtime:
             return None
         return await self.store.claim(row, self.runner, status=row.status)
 
-    async def _cancelled_unclaimed(self, execution_id: str) -> bool:
+    async def _cancelled_unclaimed(self, execution_id: str) -> str | None:
         claimed = await self._unclaimed(execution_id)
         run = None if claimed is None else await self.restored(claimed)
         if run is None:
-            return False
+            return None
         self.end(run, run.cancel)
         await run.wait()
-        return True
+        return "done"
 
-    async def _answered_unclaimed(self, execution_id: str, path: str, answer: Answer) -> bool:
+    async def _answered_unclaimed(self, execution_id: str, path: str, answer: Answer) -> str | None:
         claimed = await self._unclaimed(execution_id)
         if claimed is None:
-            return False
+            return None
         wait = next((wait for wait in waits_of(claimed.id, claimed.waits) if wait["path"] == path), None)
         if wait is None:
-            raise KeyError(path)
-        return await self.store.append(await self._answered(claimed, wait, answer, self.context.clock.time_ns()))
+            return "late"
+        given = await self._answered(claimed, wait, answer, self.context.clock.time_ns())
+        return "done" if await self.store.append(given) else None
 
     def job(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Do something in a task of its own, which whoever waits for it does not stop in the middle."""

@@ -88,9 +88,8 @@ class AgentMapService(Executions):
             functions=frozenset(self.context.functions),
         )
         self.catalogue.load()
+        self._engine = _engine(self.config)
         self.store: Store = _store(self.config, self.context, source)
-        self._engine: Callable[[Runtime], Engine] | None = None
-        """Makes the engine of a runtime; None: executions run in it."""
         self.versions = Versions(self.store, self.context.clock)
         self.versions.serve(self.catalogue.workflows)
         self.instruments = Instruments(self.config, self.context)
@@ -596,3 +595,22 @@ def _store(config: AgentMapConfig, context: AgentMapContext, source: str | Path)
 
     path = config.storage_url.removeprefix("sqlite:///")
     return SQLiteStore(path, namespace=namespace, source=str(Path(source).absolute()), codec=context.payload_codec)
+
+
+def _engine(config: AgentMapConfig) -> Callable[[Runtime], Engine] | None:
+    """What makes the engine that the settings name; None for the one that needs nothing."""
+    if config.engine == "local":
+        for name in ("engine_url", "max_running_everywhere", "max_starts_per_second"):
+            if getattr(config, name):
+                raise ConfigError(f"The setting {name} is for the engine dbos; set engine to dbos, or leave it out")
+        if not config.run_executions:
+            raise ConfigError("Without run_executions nobody runs them; set engine to dbos, and start a worker")
+        return None
+    url = config.engine_url or config.storage_url
+    if config.storage_url == "memory://" or not url.startswith(SERVERS):
+        raise ConfigError("The engine dbos needs PostgreSQL: set storage_url to postgresql://user:password@host/name")
+    try:
+        from ..engines.dbos import engine_for
+    except ImportError as exc:
+        raise ConfigError(f"The engine dbos needs a package ({exc}): pip install 'agentmap-asgi[dbos]'") from exc
+    return engine_for(url)
