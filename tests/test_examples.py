@@ -36,6 +36,7 @@ def test_an_example_has_a_page(folder: Path) -> None:
 
 PACKAGES = {
     "fastapi": r"agentmap-asgi\[[\w,]*fastapi",
+    "providers": r"agentmap-asgi\[[\w,]*llm",
     "enable_metrics": r"agentmap-asgi\[[\w,]*metrics",
     "AgentMapClient": "httpx",
     "httpx": "httpx",

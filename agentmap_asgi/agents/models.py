@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from ..config import AgentMapConfig
 from ..context import AgentMapContext
-from ..errors import ModelAnswerInvalid, ResultInvalid, nearest
+from ..errors import ModelAnswerInvalid, ModelFailed, ResultInvalid, ToolFailed, nearest
 from ..execution.fields import SPECIAL
 from ..execution.values import text_of
 from ..execution.waits import form_problem
@@ -75,16 +75,29 @@ class Desk:
             return self.providers[kind]
         return next((one for one in self.providers.values() if not kind or one.kind == kind), None)
 
+    def fallbacks(self, options: Mapping[str, Any], provider: Provider) -> Iterator[tuple[str, str]]:
+        """(provider, model or nothing) of those that are asked when it does not answer."""
+        for text in parts(options["fallback"]) if options.get("fallback") else provider.fallback:
+            name, _, model = str(text).strip().partition(":")
+            yield name, model
+
+    def named_tools(self, node: Node) -> list[Tool]:
+        """Those that a row names. Raises ToolFailed for one that is there no more."""
+        names = tool_names(node)
+        for name in names:
+            if name not in self.tools:
+                raise ToolFailed(f"There is no tool {name!r}")
+        return [self.tools[name] for name in names]
+
     def seats(self, kind: str, options: Mapping[str, Any], call: InnerCall, written: str) -> list[Seat]:
         """The models to ask, the first one first."""
         provider = self.provider(kind, written)
         if provider is None:
-            raise ResultInvalid("There is no provider for this model")
+            raise ModelFailed("No provider of models is configured that this row could ask")
         named = [(provider, str(options.get("model") or provider.model))]
-        fallbacks = parts(options["fallback"]) if options.get("fallback") else provider.fallback
-        for name in fallbacks:
-            other, _, model = str(name).strip().partition(":")
-            named.append((self.providers[other], model or self.providers[other].model))
+        for other, model in self.fallbacks(options, provider):
+            if other in self.providers:
+                named.append((self.providers[other], model or self.providers[other].model))
         return [Seat(one, model, call.secret(one.key) if one.key else None) for one, model in named]
 
 
@@ -140,7 +153,7 @@ async def llm(desk: Desk, kind: str, call: InnerCall) -> Outcome:
     key = options.get("memory_key")
     history = remembered(call.state.get(key), key) if key else ()
     schema = options.get("response_schema")
-    tools = [desk.tools[name] for name in tool_names(call.node)]
+    tools = desk.named_tools(call.node)
     question = Question(
         system,
         user,
@@ -282,8 +295,7 @@ def check_model(desk: Desk, kind: str, node: Node, option: str) -> Iterator[Find
         yield Finding("AM-A009", "error", message, OFF, "AgentType")
     else:
         seats = [(provider, bool(node.options.get("model") or provider.model))]
-        for text in parts(node.options["fallback"]) if node.options.get("fallback") else provider.fallback:
-            name, _, model = str(text).strip().partition(":")
+        for name, model in desk.fallbacks(node.options, provider):
             other = desk.providers.get(name)
             if other is None:
                 message = f"There is no provider {name!r}, which is a fallback of {node.name!r}"

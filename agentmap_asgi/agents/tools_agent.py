@@ -60,6 +60,8 @@ async def tool_agent(desk: Desk, call: InnerCall) -> Any:
     """The result of the tool, which is called with the inputs, or with what a model makes of them."""
     node = call.node
     tools = tools_for(desk, node)
+    if not tools:
+        raise ToolFailed("There is no tool for this row any more")
     if len(tools) > 1 and by_model(node):
         tool, arguments = await _by_model(desk, call, tools)
         return await use(call, tool, arguments)

@@ -110,10 +110,12 @@ class FakeModels:
         self.requests: list[Asked] = []
         self._server: asyncio.Server | None = None
         self._open: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
+        self.port = 0
+        """The port to listen on; 0 for any that is free."""
         self.url = ""
 
     async def __aenter__(self) -> FakeModels:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
         host, port = self._server.sockets[0].getsockname()
         self.url = f"http://{host}:{port}"
         return self
@@ -281,3 +283,21 @@ async def _send(
 ) -> None:
     writer.write(_head(status, {"content-type": kind, "content-length": str(len(body)), **headers}) + body)
     await writer.drain()
+
+
+async def serve(port: int = 8001) -> None:
+    """Serve, until it is cancelled, models that say what the user says."""
+    fake = FakeModels()
+    fake.port = port
+    async with fake:
+        table = "\n\n".join(
+            f'[providers.{name}]\nbase_url = "{entry["base_url"]}"\nmodel = "{entry["model"]}"'
+            for name, entry in fake.providers().items()
+        )
+        print(f"# Models that say what the user says, until Ctrl+C. Settings that reach them:\n{table}", flush=True)
+        await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    with suppress(KeyboardInterrupt):
+        asyncio.run(serve(*map(int, sys.argv[1:2])))
