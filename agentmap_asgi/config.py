@@ -58,6 +58,9 @@ class AgentMapConfig:
     csv_path: str | None = _setting(
         None, "The workflow file, or the folder of workflow files (read recursively).", path=True
     )
+    sheet: str | None = _setting(
+        None, "The sheet that is read of spreadsheets (.xlsx, .ods); all of them when not given."
+    )
     custom_agents_path: str | None = _setting(None, "The folder of Python files that hold your own agents.", path=True)
     tools_path: str | None = _setting(None, "The folder of Python files that hold tools for agents.", path=True)
     prompts_path: str | None = _setting(

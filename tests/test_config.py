@@ -196,6 +196,7 @@ SAMPLES: dict[str, Any] = {
     "namespace": "ours",
     "storage_schema": "ours",
     "storage_url": "memory://",
+    "sheet": "Flows",
     "log_level": "INFO",
     "api_keys": ["a", "b"],
     "data_roots": ["/a", "b=/c:ro"],

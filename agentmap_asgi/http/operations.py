@@ -179,7 +179,10 @@ OPERATIONS: Final = (
         summary="Check a workflow file without running anything",
         scope="read",
         files=reading.FILE_TYPES,
-        query=(Query("file", "The name that the diagnostics give the file"),),
+        query=(
+            Query("file", "The name that the diagnostics give the file"),
+            Query("sheet", "The sheet of a spreadsheet that is looked at; all when not given"),
+        ),
         answer=schemas.Findings,
         problems=(403, 408, 413, 415),
     ),

@@ -9,6 +9,7 @@ from typing import Any, Final
 from starlette.responses import Response
 
 from ..errors import StoreUnavailable, StoreUnusable
+from ..workflows.workbook import suffix_of
 from .auth import allowed, permit, permit_plain
 from .body import read_bytes
 from .exchange import Exchange
@@ -23,6 +24,7 @@ FILE_TYPES: Final = (
     "application/octet-stream",
     "application/vnd.ms-excel",
     "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+    "application/vnd.oasis.opendocument.spreadsheet",
 )
 MERMAID: Final = "text/vnd.mermaid"
 DOT: Final = "text/vnd.graphviz"
@@ -122,7 +124,8 @@ async def validate(exchange: Exchange) -> Response:
     await permit_plain(exchange, "validate")
     config = exchange.calls.config
     data = await read_bytes(exchange, FILE_TYPES, config.max_csv_bytes, config.body_timeout)
-    found = await exchange.calls.service.check_upload(data, exchange.query("file") or "workflows.csv")
+    file = exchange.query("file") or f"workflows{suffix_of(data)}"
+    found = await exchange.calls.service.check_upload(data, file, exchange.query("sheet"))
     return json_reply(await filtered(exchange, found))
 
 

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar, overload
 from weakref import WeakKeyDictionary
@@ -243,16 +244,17 @@ class AgentMapService(Executions):
         """The image of a drawing that `draw_workflow` or `draw_execution` gave as an object, made in a thread."""
         return await self._aside(svg.to_svg, drawn)
 
-    def validate_workflows(self, data: bytes, file: str = "upload.csv") -> dict[str, Any]:
-        """Every diagnostic of a CSV file; nothing of it is run or kept. Blocks, up to seconds for a large file.
+    def validate_workflows(self, data: bytes, file: str = "upload.csv", sheet: str | None = None) -> dict[str, Any]:
+        """Every diagnostic of a CSV file or a spreadsheet, or of one sheet of it; nothing of it is run or kept.
 
-        At most MOST_SHOWN diagnostics are given, errors before others; `omitted` counts the rest.
+        Blocks, up to seconds for a large file. At most MOST_SHOWN diagnostics are given, errors before others;
+        `omitted` counts the rest.
         """
         loaded: Loaded = read_workflows(
             data,
             file,
             registry=self.registry,
-            config=self.config,
+            config=self.config if sheet is None else replace(self.config, sheet=sheet),
             services=self.context.service_names,
             functions=frozenset(self.context.functions),
         )
@@ -270,9 +272,9 @@ class AgentMapService(Executions):
             "rows": loaded.rows._asdict(),
         }
 
-    async def check_upload(self, data: bytes, file: str) -> dict[str, Any]:
+    async def check_upload(self, data: bytes, file: str, sheet: str | None = None) -> dict[str, Any]:
         """`validate_workflows` in a thread: the event loop goes on meanwhile."""
-        return await self._aside(self.validate_workflows, data, file)
+        return await self._aside(self.validate_workflows, data, file, *(() if sheet is None else (sheet,)))
 
     async def _aside(self, work: Callable[..., T], *arguments: Any) -> T:
         """Do what takes long in a thread, MOST_CHECKS at a time; the rest wait."""

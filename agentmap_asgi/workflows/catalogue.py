@@ -20,9 +20,12 @@ from .loader import Loaded, read_workflows
 from .model import Workflow
 from .prompts import Prompts
 from .rows import stem_of
+from .workbook import SUFFIXES
 
 MOST_CLOSE: Final = 500
 """Names compared for "did you mean"."""
+READ: Final = frozenset({".csv", *SUFFIXES})
+"""What workflow files are called."""
 SETTLE: Final = 0.15
 """Seconds between two looks at a file that has changed. Only what is the same in both is taken."""
 
@@ -90,7 +93,7 @@ _NOTHING: Final = _Served()
 
 
 class Catalogue:
-    """The workflows of `source`: a CSV file, or a folder that is read recursively.
+    """The workflows of `source`: a CSV file, a spreadsheet, or a folder that is read recursively.
 
     Nothing is read before `load()`. `services` and `functions` are the names the host has registered; `services=None`
     leaves services unchecked.
@@ -304,18 +307,28 @@ class Catalogue:
                 if Path(folder, linked).is_symlink():
                     name = Path(folder, linked).relative_to(root).as_posix()
                     yield name, diagnostic("AM-E006", f"{name!r} is a link to a folder and was skipped", file=name)
-            for file in sorted(names):
+            taken: dict[str, str] = {}
+            for file in sorted(names, key=_order):
                 path = Path(folder, file)
-                if file.startswith(".") or path.suffix.lower() != ".csv":
+                if file.startswith((".", "~$")) or path.suffix.lower() not in READ:
                     continue
                 name = path.relative_to(root).as_posix()
-                if not path.resolve().is_relative_to(root):
+                other = taken.setdefault(path.stem, file)
+                if other != file:
+                    message = f"{file!r} and {other!r} have one name, so {file!r} was skipped"
+                    yield name, diagnostic("AM-E011", message, file=name)
+                elif not path.resolve().is_relative_to(root):
                     message = f"{name!r} is a link that leads out of the folder and was skipped"
                     yield name, diagnostic("AM-E006", message, file=name)
                 elif path.is_file():
                     yield name, path
                 else:
                     yield name, diagnostic("AM-E005", f"{name!r} leads to no file", file=name)
+
+
+def _order(file: str) -> tuple[bool, str]:
+    """CSV files before spreadsheets of the same name."""
+    return not file.lower().endswith(".csv"), file
 
 
 def _served(old: tuple[Workflow, ...], new: Loaded) -> _Served:

@@ -26,6 +26,11 @@ CODES: Final[dict[str, Code]] = {
         Code("AM-E004", "error", "The file is too large", "Split it into several files, or raise max_csv_bytes."),
         Code("AM-E005", "error", "The file cannot be read", "Check that it exists and that its permissions allow it."),
         Code("AM-E006", "warning", "A link leads out of the folder", "Copy the file into the folder."),
+        Code("AM-E007", "info", "The file is in UTF-16", "Nothing need be done; CSV (UTF-8) is read everywhere."),
+        Code("AM-E008", "error", "The spreadsheet cannot be read", "Open it and save it again as .xlsx, .ods or CSV."),
+        Code("AM-E009", "error", "A sheet is not there", "Name a sheet of the file, or read all of them."),
+        Code("AM-E010", "info", "A sheet holds no workflow", "Give it a header with Node if it should be one."),
+        Code("AM-E011", "warning", "Two files have one name", "Remove one of them, or give it another name."),
         # D: dialect
         Code("AM-D001", "error", "A quote is not closed", 'Close the quote; a quote inside a cell is written "".'),
         Code("AM-D002", "error", "A row has more cells than the header", "Quote cells that hold the delimiter."),
@@ -34,6 +39,7 @@ CODES: Final[dict[str, Code]] = {
             "AM-D004", "error", "A cell is too long", "Look for a quote that is not closed, or move the text to a file."
         ),
         Code("AM-D005", "error", "The file has no header", "Start with a line like GraphName,Node,Edge."),
+        Code("AM-D006", "info", "The delimiter is no comma", "Nothing need be done: it is found from the header."),
         # H: headers
         Code("AM-H001", "error", "A required column is missing", "Add the column, or mend the spelling of its header."),
         Code("AM-H002", "info", "A column is unknown", "It is kept and shown, and has no effect."),
@@ -43,6 +49,7 @@ CODES: Final[dict[str, Code]] = {
             "Two columns mean the same",
             "Keep one; in each row the first that is not empty counts.",
         ),
+        Code("AM-H004", "info", "A column has another name", "Nothing need be done; the other name says the same."),
         # N: names
         Code("AM-N001", "error", "A row has no node name", "Fill in Node, or begin the row with # to skip it."),
         Code("AM-N002", "error", "Two nodes have one name", "Rename one of them, and the routing cells that mean it."),
@@ -53,6 +60,8 @@ CODES: Final[dict[str, Code]] = {
         Code("AM-N005", "info", "A word reads as an empty cell", "Leave the cell empty, or choose another name."),
         Code("AM-N006", "warning", "A workflow has a reserved name", "Rename it, or reach it under /workflows/{name}."),
         Code("AM-N007", "warning", "A name holds a sign of the language", "Choose a name of letters, digits, _ and -."),
+        Code("AM-N008", "error", "A workflow stands in two sheets", "Move its rows to one sheet, or rename one."),
+        Code("AM-N009", "info", "Typographic signs were read as plain ones", "Type plain quotes, dashes and spaces."),
         # R: routing
         Code("AM-R001", "error", "A target does not exist", "Name a node of the same workflow."),
         Code("AM-R002", "warning", "A node cannot be reached", "Name it in a routing cell, or remove it."),
@@ -100,6 +109,9 @@ CODES: Final[dict[str, Code]] = {
         Code("AM-V002", "error", "A cell holds a spreadsheet error", "Mend the formula, or type the value."),
         Code("AM-V003", "warning", "A literal looks like a secret", "Write secret:NAME and give it in the context."),
         Code("AM-V004", "error", "A prompt text is not found", "Put the file into the folder of prompts_path."),
+        Code("AM-V005", "info", "Merged cells were filled", "Nothing need be done; unmerge them to see what is read."),
+        Code("AM-V006", "error", "A formula has no value", "Open the file in a spreadsheet program and save it."),
+        Code("AM-V007", "info", "Typed cells were read as texts", "Format the cells as text to say what they hold."),
     )
 }
 
@@ -111,6 +123,7 @@ def diagnostic(
     hint: str | None = None,
     severity: Severity | None = None,
     file: str = "",
+    sheet: str | None = None,
     row: int | None = None,
     line: int | None = None,
     column: str | None = None,
@@ -129,6 +142,7 @@ def diagnostic(
         message=message,
         hint=kind.remedy if hint is None else hint,
         file=file,
+        sheet=sheet,
         row=row,
         line=line,
         column=column,

@@ -68,6 +68,9 @@ COLUMNS: Final = (
     MAP_OVER,
 ) = range(len(COLUMNS))
 
+FREE: Final = frozenset({PROMPT, DESCRIPTION, CONTEXT, TOOL_SOURCE})
+"""Columns of texts, in which signs stay as they are and no word stands for nothing."""
+
 MOST_GUESSES: Final = 50
 """Unknown headers for which a known one is suggested."""
 

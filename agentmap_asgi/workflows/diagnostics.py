@@ -36,7 +36,7 @@ class Diagnostic:
     cell_character: int | None = None
 
     def __str__(self) -> str:
-        place = self.file
+        place = self.file + (f", sheet {self.sheet}" if self.sheet is not None else "")
         if self.row is not None:
             place += f", row {self.row}"
             if self.line is not None and self.line != self.row:

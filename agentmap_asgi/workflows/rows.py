@@ -18,6 +18,7 @@ from .columns import COLUMNS
 from .diagnostics import Diagnostic
 from .graph import Effort, Targets
 from .model import FunctionRoute, Node, Route, Workflow
+from .notes import notes
 from .prompts import PREFIXES, Prompts
 from .sheet import END, Sheet, skippable
 from .text import ERROR_VALUES, NOTHING, Guess, Problem, normalised, structural
@@ -87,10 +88,13 @@ class Reading:
         prompts: Prompts,
         services: Collection[str] | None,
         functions: Collection[str] | None,
+        title: str | None = None,
     ) -> None:
+        """`title` is the name of the workflow where no column says it; the file's stem when not given."""
         self.sheet = opened
         self.file = file
         self.stem = stem_of(file)
+        self.title = title if title is not None else self.stem
         self.registry = registry
         self.agent_names = [name for agent in registry for name in (agent.name, *agent.aliases)]
         self.prompts = prompts
@@ -117,7 +121,7 @@ class Reading:
         single = not opened.layout.cells[columns.GRAPH]
         drafts = _Drafts(self._draft)
         if single:
-            drafts[""] = self._draft(self.stem)
+            drafts[""] = self._draft(self.title)
         kinds = Memo(columns.AGENT, self._kind, trouble)
         inputs = Memo(columns.INPUTS, cell.inputs, trouble)
         child_inputs = Memo(columns.INPUTS, cell.child_inputs, trouble)
@@ -134,7 +138,9 @@ class Reading:
         # A column that the file does not have reads the empty cell that is appended to each row.
         pick = itemgetter(*(positions[0] if positions else width for positions in opened.layout.cells))
         doubled = [
-            (positions, column not in _FREE) for column, positions in enumerate(opened.layout.cells) if positions[1:]
+            (positions, column not in columns.FREE)
+            for column, positions in enumerate(opened.layout.cells)
+            if positions[1:]
         ]
         unknown = opened.layout.unknown
         sound: set[tuple[str, ...]] = set()  # what decides about options, where nothing is wrong with them
@@ -259,8 +265,14 @@ class Reading:
         self.total = row - opened.row + opened.skipped
         self.skipped += opened.skipped
 
-    def result(self) -> tuple[tuple[Workflow, ...], tuple[Diagnostic, ...], Rows]:
-        """The workflows, the diagnostics of the file, and where its rows went."""
+    def result(
+        self, siblings: Collection[str] | None = None
+    ) -> tuple[tuple[Workflow, ...], tuple[Diagnostic, ...], Rows]:
+        """The workflows, the diagnostics of the file, and where its rows went.
+
+        `siblings` are the names of the file's workflows, when other sheets have some.
+        """
+        self.common += notes(self.sheet, self.file)
         workflows = []
         nodes = 0
         cut = bool(self.fatal)
@@ -282,7 +294,7 @@ class Reading:
                 targets=targets,
                 torn=torn,
                 cut=cut,
-                siblings=self.drafts,
+                siblings=self.drafts if siblings is None else siblings,
             )
             found = draft.diagnostics
             if found:
@@ -366,7 +378,7 @@ class Reading:
 
     def _surplus(self, found: list[str], row: int, line: int, letter: str, text: str) -> None:
         at = self.sheet.layout.cells[columns.GRAPH]
-        graph = normalised(found[at[0]]) if at else self.stem
+        graph = normalised(found[at[0]]) if at else self.title
         draft = self._draft(graph) if graph and graph not in NOTHING else self.last
         message = f"Cell {letter}{row} holds {text[:60]!r}, and the header has no column there"
         self._report(draft, "AM-D002", message, row=row, line=line, text=text[:200])
@@ -531,9 +543,6 @@ def _name_problems(graph: str) -> list[Problem]:
         return [Problem("AM-N007", f"The name {graph!r} holds '::', which separates a file from its workflow", graph)]
     return []
 
-
-_FREE: Final = frozenset({columns.PROMPT, columns.DESCRIPTION, columns.CONTEXT, columns.TOOL_SOURCE})
-"""Columns of texts, in which no word stands for nothing."""
 
 _TEARING: Final = frozenset({"AM-R005", "AM-A001", "AM-A003", "AM-V002"})
 """Problems that may hide edges, so that what looks unreachable may not be."""

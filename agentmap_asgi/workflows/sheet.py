@@ -1,4 +1,4 @@
-"""From the bytes of a file to the records of its rows: encoding, delimiter, header."""
+"""From the bytes of a file, or the cells of a spreadsheet, to the records of its rows: encoding, delimiter, header."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ import codecs
 import csv
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
-from typing import Final
+from typing import Any, Final, cast
 
 from . import columns
 from .codes import diagnostic
 from .columns import MOST_GUESSES, Layout
 from .diagnostics import Diagnostic
-from .text import ERROR_VALUES, normalised
+from .package import Grid
+from .text import ERROR_VALUES, SIGNS, normalised
 
 DELIMITERS: Final = ",;\t|"
 HEAD: Final = 64 * 1024
@@ -23,6 +24,9 @@ HEAD: Final = 64 * 1024
 
 HEAD_ROWS: Final = 1_000
 """Rows in which the header is found; blank and comment rows may stand before it."""
+
+TITLES: Final = 20
+"""Rows below what should be the header in which another one is looked for, to say so."""
 
 END: Final = "\0"
 """The last line handed to the csv reader. A quote that is never closed swallows it; no file can hold it."""
@@ -49,6 +53,12 @@ class Sheet:
     international: bool
     """Whether any cell needs more than ASCII."""
     diagnostics: list[Diagnostic]
+    again: Callable[[], Iterator[list[str]]]
+    """All rows once more, from the first on."""
+    signs: bool = False
+    """Whether any cell has typographic signs or invisible characters."""
+    likely: int | None = None
+    """The row that looks like the header, where this one does not."""
 
 
 class _Reader(Iterator[list[str]]):
@@ -74,6 +84,83 @@ def read(data: bytes, file: str, *, max_bytes: int) -> Sheet | list[Diagnostic]:
     lines = chain(io.StringIO(text, newline=""), (END,))
     records: _Reader = csv.reader(lines, delimiter=delimiter)  # type: ignore[assignment]
     row = -1 if written else 0
+
+    def again() -> Iterator[list[str]]:
+        rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+        return islice(rows, 1, None) if written else rows
+
+    opened = _headed(records, count, row, file, delimiter=delimiter, again=again)
+    if isinstance(opened, list):
+        return opened
+    opened.comments = "#" in text
+    opened.international = not text.isascii()
+    opened.signs = opened.international and SIGNS.search(text) is not None
+    cells = opened.header
+    if suspicious is not None:
+        code, offset, message = suspicious
+        offset = max(offset + 1 - written.end(), 0) if written else offset
+        at_row, line, position = locate(text, offset, delimiter)
+        name = normalised(cells[position]) if position < len(cells) else None
+        place: dict[str, Any] = {
+            "row": at_row - bool(written),
+            "line": line,
+            "column": columns.letter(position),
+            "column_name": name,
+        }
+        opened.diagnostics.append(diagnostic(code, message, file=file, **place))
+    elif data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        opened.diagnostics.append(diagnostic("AM-E007", "The file is in UTF-16 and was read as such", file=file))
+    if delimiter != DELIMITERS[0]:
+        shown = {"\t": "tabs"}.get(delimiter, f"{delimiter!r}")
+        message = f"The cells are separated by {shown}" + ", as the line sep= says" * (written is not None)
+        opened.diagnostics.append(diagnostic("AM-D006", message, file=file, row=opened.row))
+    return opened
+
+
+def of_grid(grid: Grid, file: str) -> Sheet | list[Diagnostic]:
+    """Open a sheet of a spreadsheet, its header read. Gives its diagnostics alone when it has none."""
+    records = _Grid(grid)
+    opened = _headed(cast("_Reader", records), records.count, 0, file, delimiter="", again=grid.rows)
+    if isinstance(opened, Sheet):
+        texts = [text for cells in grid.cells.values() for text in cells.values()]
+        opened.comments = opened.international = True
+        opened.signs = any(not text.isascii() and SIGNS.search(text) for text in texts)
+        for code, message, row, column, text in grid.notes:
+            name = normalised(opened.header[column]) if column < len(opened.header) else None
+            place: dict[str, Any] = {
+                "row": row + 1,
+                "column": columns.letter(column),
+                "column_name": name or None,
+                "text": text,
+            }
+            opened.diagnostics.append(diagnostic(code, message, file=file, **place))
+    return opened
+
+
+class _Grid(Iterator[list[str]]):
+    """The rows of a spreadsheet, as csv.reader gives those of a text."""
+
+    def __init__(self, grid: Grid) -> None:
+        self.count = max(grid.cells, default=-1) + 1
+        self.line_num = 0
+        self._rows = grid.rows()
+
+    def __next__(self) -> list[str]:
+        row = next(self._rows)
+        self.line_num += 1
+        return row
+
+
+def _headed(
+    records: _Reader,
+    count: int,
+    row: int,
+    file: str,
+    *,
+    delimiter: str,
+    again: Callable[[], Iterator[list[str]]],
+) -> Sheet | list[Diagnostic]:
+    """Read the header. `row` is the number of the row before the first."""
     try:
         for cells in records:
             if records.line_num > count or row >= HEAD_ROWS:
@@ -81,23 +168,8 @@ def read(data: bytes, file: str, *, max_bytes: int) -> Sheet | list[Diagnostic]:
             row += 1
             if row and not skippable(cells):
                 found = columns.layout(cells)
-                diagnostics = _header_problems(cells, found, file, row)
-                if suspicious is not None:
-                    code, offset, message = suspicious
-                    offset = max(offset + 1 - written.end(), 0) if written else offset
-                    at_row, line, position = locate(text, offset, delimiter)
-                    name = normalised(cells[position]) if position < len(cells) else None
-                    diagnostics.append(
-                        diagnostic(
-                            code,
-                            message,
-                            file=file,
-                            row=at_row - bool(written),
-                            line=line,
-                            column=columns.letter(position),
-                            column_name=name,
-                        )
-                    )
+                likely = None if found.cells[columns.NODE] else _likely(again(), row)
+                diagnostics = _header_problems(cells, found, file, row, likely)
                 return Sheet(
                     records,
                     count,
@@ -106,13 +178,27 @@ def read(data: bytes, file: str, *, max_bytes: int) -> Sheet | list[Diagnostic]:
                     found,
                     row,
                     skipped=row - 1,
-                    comments="#" in text,
-                    international=not text.isascii(),
+                    comments=True,
+                    international=True,
                     diagnostics=diagnostics,
+                    again=again,
+                    likely=likely,
                 )
     except csv.Error as exc:
         return [diagnostic("AM-D004", f"The first rows cannot be read: {exc}", file=file)]
     return [diagnostic("AM-D005", "The file has no header line", file=file)]
+
+
+def _likely(rows: Iterator[list[str]], row: int) -> int | None:
+    """The row a little below `row` that names columns of the language, as the header does."""
+    try:
+        for at, cells in enumerate(islice(rows, row, row + TITLES), row + 1):
+            found = {columns.known(cell) for cell in cells}
+            if columns.NODE in found and len(found - {None}) > 1:
+                return at
+    except csv.Error:
+        pass
+    return None
 
 
 def decoded(data: bytes) -> tuple[str, tuple[str, int, str] | None]:
@@ -198,8 +284,13 @@ def _header(text: str, delimiter: str, *, skip: bool) -> list[str]:
     return []
 
 
-def _header_problems(header: list[str], found: Layout, file: str, row: int) -> list[Diagnostic]:
+def _header_problems(header: list[str], found: Layout, file: str, row: int, likely: int | None) -> list[Diagnostic]:
     problems = []
+    if likely is not None:
+        message = f"Row {row} is no header; row {likely} looks like one"
+        above = f"row {row}" if likely == row + 1 else f"rows {row} to {likely - 1}"
+        remedy = f"Begin {above} with #, or remove what stands above the header."
+        return [diagnostic("AM-H001", message, hint=remedy, file=file, row=row)]
     explained = set()
     for column in (columns.NODE,):
         if not found.cells[column]:
@@ -252,7 +343,10 @@ def _means(header: str) -> int | None:
 
 def _not_text(data: bytes, text: str, file: str) -> Diagnostic:
     if data.startswith(b"PK\x03\x04"):
-        return diagnostic("AM-E001", "This is a spreadsheet or an archive, not a CSV file", file=file)
+        return diagnostic("AM-E001", "This is an archive, and no CSV file", file=file)
+    if data.startswith(b"\xd0\xcf\x11\xe0"):
+        message = "This is a spreadsheet of Excel's old format (.xls), or one with a password"
+        return diagnostic("AM-E001", message, hint="Save it as .xlsx or CSV (UTF-8), without a password.", file=file)
     line = text.count("\n", 0, text.index("\0")) + 1
     message = f"Line {line} has a NUL byte, so this is no text (or UTF-16 without its mark)"
     return diagnostic("AM-E001", message, file=file, line=line)

@@ -27,6 +27,9 @@ _SIGNS: Final = str.maketrans(
     }
 )
 
+SIGNS: Final = re.compile("[" + "".join(map(chr, _SIGNS)) + "]")
+"""Any sign that `normalised` replaces."""
+
 _MONTH = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)"
 _DATE = re.compile(
     rf"\d{{1,4}}([-/.])\d{{1,2}}\1\d{{1,4}}(?: \d\d?:\d\d(?::\d\d)?)?|\d{{1,2}}-{_MONTH}(?:-\d\d(?:\d\d)?)?", re.I

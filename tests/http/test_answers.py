@@ -336,9 +336,9 @@ async def test_a_file_is_validated_beside_the_event_loop(folder: Path) -> None:
     asked = threading.Event()
 
     class Waiting(AgentMapService):
-        def validate_workflows(self, data: bytes, file: str = "upload.csv") -> dict[str, Any]:
+        def validate_workflows(self, data: bytes, file: str = "upload.csv", sheet: str | None = None) -> dict[str, Any]:
             assert asked.wait(60)
-            return super().validate_workflows(data, file)
+            return super().validate_workflows(data, file, sheet)
 
     made = await service_of(folder, kind=Waiting)
     content = b"GraphName,Node\nNew,A\n"

@@ -45,11 +45,11 @@ def test_bytes_that_are_no_characters_are_an_error() -> None:
     [
         (b"GraphName,Node\nG,A\0\n", "NUL"),
         (PLAIN.encode("utf-16-le"), "NUL"),
-        (b"PK\x03\x04\x00\x00", "spreadsheet"),
+        (b"PK\x05\x06\x00\x00", "NUL"),
     ],
 )
 def test_what_is_not_text_is_refused_whole(data: bytes, word: str) -> None:
-    """NUL bytes, UTF-16 without its mark and Excel files give one diagnostic and no rows."""
+    """NUL bytes, UTF-16 without its mark and empty archives give one diagnostic and no rows."""
     loaded = load(data)
     assert (codes(loaded), loaded.workflows, loaded.rows.total) == (["AM-E001"], (), 0)
     assert word in loaded.diagnostics[0].message
@@ -68,11 +68,28 @@ def test_text_in_the_rows_does_not_change_the_delimiter() -> None:
     assert found.nodes["A"].prompt == "a, b, c, d, e, f"
 
 
+def test_what_was_done_to_read_a_file_is_noted() -> None:
+    """One note for each rule, at the first place: encoding, delimiter, other names of columns, typographic signs."""
+    text = "Graph\tNode\tnext\tPrompt\nG\tA\tB\u2013C\t\u201chi\u201d\nG\tB\u2013C\t\t\nG\tD\u00a0E\t\t\n"
+    found = [one for one in load(text.encode("utf-16")).findings if one.severity == "info"]
+    assert [(one.code, one.row, one.column) for one in found] == [
+        ("AM-E007", None, None),
+        ("AM-D006", 1, None),
+        ("AM-H004", 1, "A"),
+        ("AM-N009", 2, "C"),
+    ]
+    assert found[1].message == "The cells are separated by tabs"
+    assert found[2].message == "Columns are read under other names: Graph as GraphName, next as Edge"
+    assert (found[3].text, found[3].fix) == ("B\u2013C", "B-C")
+    assert codes(load("graph_name,NODE,edge,Prompt\nG,A,,\u201chi\u201d\n")) == []
+
+
 @pytest.mark.parametrize("line", ["sep=;\n", '"sep=;"\r\n', "SEP=;\n"])
 def test_the_sep_line_of_spreadsheets_is_honoured(line: str) -> None:
     """`sep=` names the delimiter; spreadsheets hide the line, so it is a text line and not a row."""
     loaded = load(line + "GraphName;Node;Edge\nG;A;Nowhere\n")
-    (problem,) = loaded.findings
+    (note, problem) = loaded.findings
+    assert (note.code, note.message) == ("AM-D006", "The cells are separated by ';', as the line sep= says")
     assert (problem.code, problem.row, problem.line) == ("AM-R001", 2, 3)
     assert "row 2 (text line 3)" in str(problem)
     assert loaded.rows.total == 1
