@@ -46,7 +46,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "sqlite3": ("stores.files", "stores.jobs", "stores.sqlite", "stores.upkeep", "stores.writer"),
     "psycopg": (
         *("stores.postgres", "stores.postgres_jobs", "stores.postgres_keeper", "stores.postgres_link"),
-        "stores.postgres_writer",
+        *("stores.postgres_upkeep", "stores.postgres_writer"),
     ),
     "httpx": ("testing",),
     "httpx2": (),

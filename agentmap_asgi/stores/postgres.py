@@ -23,7 +23,7 @@ import anyio
 import anyio.to_thread
 import psycopg
 
-from ..errors import StoreDamaged, StoreUnavailable, StoreUnusable
+from ..errors import StoreDamaged, StoreUnavailable
 from . import postgres_sql as sql
 from .columns import Codec
 from .jobs import answer
@@ -31,7 +31,7 @@ from .postgres_bells import Belfry, LoopBell
 from .postgres_columns import PostgresColumns
 from .postgres_jobs import Append, Ask, Claim, Create, Do, Write, found
 from .postgres_keeper import Keeper
-from .postgres_link import Connection, Link, key_of, own_fault, told
+from .postgres_link import Connection, Link, key_of, own_fault, said, told
 from .postgres_writer import AGAIN, Queue, Writer, unavailable
 from .store import FINISHED, MOST_VERSIONS, Batch, Bell, Command, Entry, Filter, Row, Runner, Served, Start, Version
 
@@ -231,8 +231,9 @@ class PostgresStore:
                         job.error = told(exc)
                         break
                     there = connection is not None and not connection.closed
-                    if there or isinstance(exc, StoreUnusable) or time.monotonic() >= end:
+                    if there or time.monotonic() >= end:
                         job.error = unavailable("read", exc)
+                        logger.warning("The store %s cannot be read: %s", self.shown, said(exc))
                         break
                     time.sleep(AGAIN)
             answer([job])
@@ -300,7 +301,7 @@ class PostgresStore:
         self, row: Row, runner: Runner, *, status: str = "running", attempt: int | None = None
     ) -> Row | None:
         values = (status, runner.id, attempt, self.namespace, row.id, row.status, row.runner, row.fence)
-        return await self._write(Claim(asyncio.get_running_loop(), values, self._columns))
+        return await self._write(Claim(asyncio.get_running_loop(), values))
 
     async def stranded(self) -> list[Row]:
         dead = sorted(self._keeper.dead) if self._open else []

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from ..errors import ExecutionConflict, StoreUnavailable
+from ..errors import ExecutionConflict, StoreDamaged, StoreUnavailable
 from . import postgres_sql as sql
 from .jobs import Job
 from .postgres_columns import PostgresColumns
@@ -67,19 +67,25 @@ class Ask(Do[tuple[int, str | None]]):
         return (self.value[1],) if self.value is not None and self.value[1] is not None else ()
 
 
-class Claim(Do[Row | None]):
+class Claim(Write[Row | None]):
     """`values` are those of `sql.CLAIM`: status, runner, attempt, namespace, id, and status, runner, fence before."""
 
-    __slots__ = ("_columns", "_values")
+    __slots__ = ("_cursor", "_values")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, values: Sequence[Any], columns: PostgresColumns) -> None:
-        super().__init__(loop, self._claim, values[4])
+    def __init__(self, loop: asyncio.AbstractEventLoop, values: Sequence[Any]) -> None:
+        super().__init__(loop, values[4])
         self._values = values
-        self._columns = columns
+        self._cursor: Any = None
 
-    def _claim(self, connection: Connection) -> Row | None:
-        found = connection.execute(sql.CLAIM, self._values, binary=True).fetchone()
-        return None if found is None else self._columns.row(found)
+    def send(self, connection: Connection) -> None:
+        self._cursor = connection.execute(sql.CLAIM, self._values, binary=True)
+
+    def settle(self, columns: PostgresColumns) -> None:
+        found = self._cursor.fetchone()
+        try:
+            self.value = None if found is None else columns.row(found)
+        except StoreDamaged as exc:
+            self.error = exc
 
     def recall(self, connection: Connection, columns: PostgresColumns) -> Row | None:
         row = found(connection, columns, sql.FIND, self.execution)
@@ -174,12 +180,17 @@ class Wave:
         self._locked = False
         self._writes: dict[str, Create | Append] = {}
         self._sent: list[tuple[Any, Sequence[Create | Append]]] = []
+        self._claims: list[Claim] = []
 
     def do(self, job: Write[Any]) -> None:
         if isinstance(job, Create | Append):
             if job.execution in self._writes:
                 self.flush()
             self._writes[job.execution] = job
+        elif isinstance(job, Claim):
+            self.flush()
+            job.send(self._connection)
+            self._claims.append(job)
         else:
             assert isinstance(job, Do)  # noqa: S101
             self.flush()
@@ -232,6 +243,8 @@ class Wave:
     def settle(self) -> list[Create]:
         """Tell the writes whether they have passed; those new ones that have not are given back."""
         lacking = []
+        for claim in self._claims:
+            claim.settle(self._columns)
         for cursor, writes in self._sent:
             passed = {name for (name,) in cursor.fetchall()}
             for write in writes:

@@ -21,7 +21,7 @@ from typing import Any, Final
 
 import psycopg
 
-from ..errors import StoreUnavailable, StoreUnusable
+from ..errors import StoreUnusable
 from .postgres_link import Connection, Link, key_of, said
 from .postgres_peers import Peer, Peers
 from .postgres_sql import BEAT, BURY, LOCK, LOOK
@@ -70,7 +70,7 @@ class Keeper:
         self._thread = threading.Thread(target=self._run, name="agentmap-store-keeper", daemon=True)
 
     def begin(self) -> None:
-        """Be known to the others when it returns. Raises StoreUnavailable or StoreUnusable."""
+        """Be known to the others when it returns. Raises StoreUnusable."""
         self._turn()
         self._thread.start()
 
@@ -103,7 +103,7 @@ class Keeper:
             try:
                 self._wait(GLANCE)
                 self._turn()
-            except (psycopg.Error, StoreUnavailable, StoreUnusable) as exc:
+            except (psycopg.Error, StoreUnusable) as exc:
                 self.dead = frozenset()
                 if self._connection is not None:
                     self._connection.close()

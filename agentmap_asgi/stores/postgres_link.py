@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import closing
 from struct import pack
 from typing import Any, Final, TypeAlias
 
@@ -122,21 +122,15 @@ class Link:
         self.shown = masked(url)
 
     def connect(self, **settings: str) -> Connection:
-        """A new connection in autocommit. Raises StoreUnavailable, or StoreUnusable when trying again cannot help."""
+        """A new connection in autocommit. Raises StoreUnusable, which may be over in a moment."""
+        given = self._given()
         try:
-            given = conninfo_to_dict(self.url)
+            connection = psycopg.connect(given, autocommit=True, prepare_threshold=1)
         except psycopg.Error as exc:
-            # What libpq says of it may hold parts of a password.
             raise StoreUnusable(
-                f"The storage_url {self.shown} cannot be read: it looks like postgresql://user:password@host:5432/name "
-                "and special characters of a user or a password are written as %XX"
+                f"The server of {self.shown} cannot be used: {said(exc)}. See whether it runs, and whether host, port, "
+                "database, user and password of storage_url (AGENTMAP_STORAGE_URL) are right"
             ) from exc
-        try:
-            connection = psycopg.connect(
-                make_conninfo("", **{**DEFAULTS, **given}), autocommit=True, prepare_threshold=1
-            )
-        except psycopg.Error as exc:
-            raise self._unreachable(exc) from exc
         try:
             for kind, dumper in _DUMPERS.items():
                 connection.adapters.register_dumper(kind, dumper)
@@ -148,24 +142,31 @@ class Link:
             )
         except psycopg.Error as exc:
             connection.close()
-            raise StoreUnavailable(f"The store {self.shown} cannot be used just now: {said(exc)}") from exc
+            raise StoreUnusable(f"The store {self.shown} cannot be used just now: {said(exc)}") from exc
         return connection
 
-    def _unreachable(self, exc: psycopg.Error) -> StoreUnavailable | StoreUnusable:
-        why = said(exc)
-        # The server that answers a ping has refused us: a password, a database or a right is wrong.
-        there = pq.Ping.NO_RESPONSE
-        with suppress(psycopg.Error):
-            there = pq.Ping(pq.PGconn.ping(make_conninfo("", **{**DEFAULTS, **conninfo_to_dict(self.url)}).encode()))
-        if there == pq.Ping.OK and not isinstance(exc, errors.ConnectionTimeout):
-            return StoreUnusable(
-                f"The server of {self.shown} refuses the connection: {why}. See whether user, password and database of "
-                "storage_url (AGENTMAP_STORAGE_URL) are right"
-            )
-        return StoreUnavailable(
-            f"The server of {self.shown} cannot be reached: {why}. See whether it runs, and whether storage_url "
-            "(AGENTMAP_STORAGE_URL) names its host and port"
+    def _given(self) -> str:
+        """What libpq is told. Raises StoreUnusable; what libpq says of a wrong URL may hold parts of a password."""
+        remedy = (
+            f"The storage_url {self.shown} cannot be read: it looks like postgresql://user:password@host:5432/name, "
+            "and special characters of a user or a password are written as %XX"
         )
+        try:
+            given = conninfo_to_dict(self.url)
+        except psycopg.Error as exc:
+            raise StoreUnusable(remedy) from exc
+        ports = str(given.get("port") or "").split(",")
+        if "@" in self.url.partition("://")[2].partition("?")[0].partition("/")[2] or not all(
+            port == "" or (port.isascii() and port.isdigit()) for port in ports
+        ):
+            raise StoreUnusable(remedy)
+        return make_conninfo("", **{**DEFAULTS, **given})
+
+    def existing(self) -> None:
+        """Raises StoreUnusable for tables that are not there: whoever looks after a store does not make one."""
+        with closing(self.connect()) as connection:
+            if not self._version(connection, connection.info.user):
+                raise StoreUnusable(f"There are no tables in the schema {self.schema} of {self.shown}")
 
     def ready(self) -> None:
         """See that the tables are there, and make them or bring them up to date. Raises StoreUnusable."""
@@ -174,7 +175,7 @@ class Link:
             self._ready(connection)
         except psycopg.Error as exc:
             if connection.closed or not isinstance(exc, psycopg.ProgrammingError):
-                raise StoreUnavailable(f"The store {self.shown} cannot be used just now: {said(exc)}") from exc
+                raise StoreUnusable(f"The store {self.shown} cannot be used just now: {said(exc)}") from exc
             raise StoreUnusable(f"The schema {self.schema} of {self.shown} cannot be used: {said(exc)}") from exc
         finally:
             connection.close()
@@ -264,13 +265,13 @@ def _one(connection: Connection, query: Any, *values: Any) -> tuple[Any, ...]:
 def said(exc: BaseException) -> str:
     """What the server says, in one line."""
     text = (isinstance(exc, psycopg.Error) and exc.diag.message_primary) or str(exc) or type(exc).__name__
-    return " ".join(line.strip() for line in text.splitlines() if line.strip())
+    return " ".join(line.strip() for line in text.splitlines() if line.strip()).removesuffix(".")
 
 
 def own_fault(exc: BaseException) -> bool:
     """Whether an error comes from what was to be written or asked, and not from the server or the way to it."""
     if not isinstance(exc, psycopg.Error):
-        return not isinstance(exc, OSError | MemoryError | StoreUnavailable)
+        return not isinstance(exc, OSError | MemoryError | StoreUnavailable | StoreUnusable)
     if isinstance(exc, errors.InsufficientPrivilege | errors.UndefinedTable | errors.InvalidSchemaName):
         return False
     return isinstance(

@@ -120,12 +120,12 @@ class Writer:
             at = self.runners.index(name)
             del self.runners[at]
             self._registered -= at < self._registered
-        with suppress(psycopg.Error, StoreUnavailable, StoreUnusable):
+        with suppress(psycopg.Error, StoreUnusable):
             self._connected().execute(sql.UNREGISTER, [name])
 
     def _leave(self) -> None:
         """Say that this process is gone, and what it ran is anybody's."""
-        with suppress(psycopg.Error, StoreUnavailable, StoreUnusable):
+        with suppress(psycopg.Error, StoreUnusable):
             connection = self._connected()
             with connection.transaction():
                 for statement in LEAVE:
@@ -339,14 +339,13 @@ def backend_of(connection: Connection) -> tuple[int, Any]:
 
 def _passing(exc: Exception, connection_lost: bool) -> bool:
     """Whether it may be gone in a moment."""
-    if isinstance(exc, StoreUnusable):
-        return False
     return connection_lost or isinstance(exc, errors.DeadlockDetected | errors.SerializationFailure)
 
 
 def unavailable(done: str, exc: BaseException) -> StoreUnavailable:
+    """What a caller is told; what the server says may name places, and is for the log."""
     if isinstance(exc, StoreUnavailable):
         return StoreUnavailable(exc.message)
-    error = StoreUnavailable(f"The store cannot be {done} just now: {said(exc)}")
+    error = StoreUnavailable(f"The store cannot be {done} just now; the log has the reason")
     error.__cause__ = exc
     return error

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 from zlib import crc32
 
+from ..config import masked
 from ..errors import ConfigError, StoreDamaged, StoreUnusable
 from . import schema
 from .columns import Columns
@@ -33,7 +34,7 @@ class Report:
     definitions: int = 0
 
 
-class _Closed:
+class Closed:
     """Stands for a codec whose key is not at hand: checksums are those of what is stored, so it need not be read."""
 
     def encode(self, data: bytes, /) -> bytes:
@@ -47,7 +48,7 @@ def place(url: str) -> Path:
     """The file of a `sqlite:///` URL, or of a path. Raises ConfigError for a store that has no file."""
     kind, sign, rest = url.partition("://")
     if sign and kind != "sqlite":
-        raise ConfigError(f"storage_url={url!r} is kept in no file; name one, like agentmap_data/agentmap.db")
+        raise ConfigError(f"storage_url={masked(url)!r} is kept in no file; name one, like agentmap_data/agentmap.db")
     return Path(rest.removeprefix("/") if sign else url)
 
 
@@ -75,7 +76,7 @@ def _look(connection: sqlite3.Connection, report: Report) -> None:
         "SELECT namespace, status, count(*) FROM executions GROUP BY namespace, status ORDER BY namespace, status"
     ):
         report.counts.setdefault(str(namespace), {})[str(status)] = count
-    columns = Columns("", _Closed())
+    columns = Columns("", Closed())
     for found in connection.execute(f"SELECT {schema.FULL_NAMES} FROM executions"):
         try:
             columns.row(found)
