@@ -159,6 +159,7 @@ class Keeper:
         if self.dead and now - self._buried >= BURIAL:
             self._buried = now
             connection.execute(BURY, [sorted(self.dead)])
+        self._hear(connection)  # what came with the answers
 
     def _connected(self) -> Connection:
         if self._connection is None or self._connection.closed:
