@@ -87,6 +87,13 @@ class AgentMapConfig:
     providers: Mapping[str, Any] | None = _table(
         "Where models are, by name, as `[providers.openai]` in a file and as JSON in the variable."
     )
+    sql_path: str | None = _setting(
+        None, "The file or folder of statements that the agent sql runs, each after a line -- name: NAME.", path=True
+    )
+    sql_url: str | None = _setting(
+        None, "The database of the agent sql, as SQLAlchemy writes it; else the context's database.", secret=True
+    )
+    sql_max_rows: int = _setting(1_000, "Rows that one statement of sql may give.")
     storage_url: str = _setting(
         "sqlite:///agentmap_data/agentmap.db",
         "Where executions are kept: sqlite:/// and a path (made by the first execution), postgresql:// and a server "

@@ -10,6 +10,7 @@ from copy import copy
 from typing import Any, Final, Protocol
 
 from .config import AgentMapConfig
+from .databases import engine_of
 from .errors import ServiceMissing, nearest
 from .scopes import AppScope, Level, Provider, Value, as_provider, scoped
 
@@ -17,6 +18,8 @@ __all__ = ["AgentMapContext", "AppScope", "Clock", "SystemClock", "Value", "scop
 
 DATABASE: Final = "database"
 CACHE: Final = "cache"
+SQL: Final = "sql"
+"""The engine of the setting `sql_url`."""
 
 
 class Clock(Protocol):
@@ -108,9 +111,10 @@ class AgentMapContext:
 
     def extended(self, config: AgentMapConfig) -> AgentMapContext:
         """This context with the live objects of the settings. Raises TypeError for a name that both have."""
-        added = _providers(
-            config.custom_services or {}, config.database_session_factory, config.cache_service, "custom_services"
-        )
+        own = dict(config.custom_services or {})
+        if config.sql_url and SQL not in own and SQL not in self.service_names:
+            own[SQL] = scoped(engine_of(config.sql_url), "app")
+        added = _providers(own, config.database_session_factory, config.cache_service, "custom_services")
         if not added:
             return self
         for name in sorted(added.keys() & self.service_names):

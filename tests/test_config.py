@@ -200,6 +200,7 @@ SAMPLES: dict[str, Any] = {
     "log_level": "INFO",
     "api_keys": ["a", "b"],
     "data_roots": ["/a", "b=/c:ro"],
+    "sql_url": "sqlite://",
     "http_allow": ["api.example.com"],
     "http_private": ["10.0.0.0/8"],
     "providers": {"house": {"base_url": "http://10.0.0.7", "attempts": 2}},

@@ -16,7 +16,7 @@ ROOT = PACKAGE.name
 
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
-    ("config", "context", "logs", "providers", "scopes", "stores.store"),
+    ("config", "context", "databases", "logs", "providers", "scopes", "stores.store"),
     ("workflows", "execution", "agents", "engines.engine"),
     ("stores", "execution.executor", "execution.runtime"),
     (
@@ -52,6 +52,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "httpx2": (),
     "fsspec": (),
     "dbos": ("engines.dbos", "engines.instance"),
+    "sqlalchemy": (),
     "networkx": (),
     "prometheus_client": (),
     "watchfiles": (),
@@ -59,7 +60,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
 }
 """Rooms that may import a package. All others may not, except inside a function those of `LAZY`."""
 
-LAZY = {"fsspec", "httpx2", "networkx", "prometheus_client", "pydantic", "watchfiles"}
+LAZY = {"fsspec", "httpx2", "networkx", "prometheus_client", "pydantic", "sqlalchemy", "watchfiles"}
 
 
 class Import(NamedTuple):

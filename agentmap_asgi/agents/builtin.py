@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from . import basic, data, models, routing, waiting, web
+from . import basic, data, models, routing, sql, waiting, web
 from .options import declared
 from .registry import Agent, Registry
 from .tools_agent import tool_row
@@ -181,5 +181,6 @@ BUILTINS: Final = Registry(
         models.model_agent("anthropic", "anthropic", ("claude",), "As llm, by the provider `anthropic`."),
         models.model_agent("google", "google", ("gemini",), "As llm, by the provider `google`."),
         tool_row(),
+        sql.AGENT,
     ]
 )
