@@ -168,7 +168,7 @@ class AgentMapConfig:
         (), "The lines that `agentmap-asgi keys new` prints, one for each API key.", secret=True
     )
     require_api_key: bool = _setting(False, "Refuse to be served without API keys or another authentication.")
-    enable_docs: bool = _setting(True, "Serve `/openapi.json`.")
+    enable_docs: bool = _setting(True, "Serve `/openapi.json`, and for people the page `/ui/` and `/docs`.")
     enable_hot_reload: bool = _setting(False, "Read workflow files again when they change.")
     enable_metrics: bool = _setting(False, "Serve `/metrics`.")
     enable_audit_logging: bool = _setting(False, "Write down who did what, and serve `/audit`.")

@@ -105,7 +105,7 @@ def hosts_dbos(postgres: Server, dbos_tables: str) -> Iterator[str]:
     DBOS.destroy()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def anyio_backend() -> str:
     return "asyncio"
 

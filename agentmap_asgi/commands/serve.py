@@ -184,6 +184,7 @@ def _welcome(service: AgentMapService, base: str) -> str:
     lines = [
         f"{len(workflows)} workflow{'s' * (len(workflows) != 1)} on {base}{more}",
         f"Executions are kept in {where}",
+        *([f"The page: {base}/ui/"] if service.config.enable_docs else []),
         "",
         "Try:",
     ]

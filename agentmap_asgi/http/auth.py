@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Mapping
 from typing import Any, Final
 
+from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from ..context import AgentMapContext
@@ -42,6 +43,19 @@ async def authenticate(exchange: Exchange, scope: Scope | None) -> Response | No
     exchange.principal = found
     owner_of(found, context)
     return None
+
+
+async def way_in(exchange: Exchange) -> Response | None:
+    """Where the host sends a stranger who asks for a page: the redirect that its `authenticate` gives, if it does."""
+    if exchange.calls.service.context.authenticate is None:
+        return None
+    try:
+        found = exchange.calls.service.context.authenticate(exchange.request)
+        if inspect.isawaitable(found):
+            found = await found
+    except HTTPException:
+        return None
+    return found if isinstance(found, Response) and 300 <= found.status_code < 400 else None
 
 
 def key_name(exchange: Exchange, keys: Keys, scope: Scope | None) -> str:

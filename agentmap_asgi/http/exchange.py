@@ -14,6 +14,9 @@ from starlette.types import Receive, Scope
 from ..workflows.checks import RESERVED
 from .calls import Calls
 
+SLASHED: Final = "agentmap_asgi.slashed"
+"""In the scope of a request whose path had a slash at its end, where a router has taken that away."""
+
 _SEGMENT_SAFE: Final = "-._~!$&'()*+,;=:@"
 _VISIBLE: Final = bytes(range(0x21, 0x7F))
 _NOTHING: Final[Mapping[str, Any]] = {}

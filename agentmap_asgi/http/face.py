@@ -10,13 +10,20 @@ from starlette.responses import Response
 
 from ..errors import AgentMapError, ConfigError, nearest
 from ..services.agentmap import AgentMapService
-from .auth import audited, authenticate
+from .auth import audited, authenticate, way_in
 from .calls import Calls, logger
 from .exchange import Exchange
 from .openapi import document
 from .operations import OPERATIONS, Operation
+from .origins import refuse_foreign
 from .problems import Refusal, problem_reply
 from .routes import Routes, WrongMethod
+
+
+def _pages() -> tuple[Operation, ...]:
+    from .pages import PAGES  # nothing of the page is there when it is off
+
+    return PAGES
 
 
 class Face(Calls):
@@ -46,7 +53,9 @@ class Face(Calls):
             "audit": self._instruments.audit is not None and audit is not False,
         }
         self.operations = tuple(row for row in OPERATIONS if served[row.needs])
-        self.routes = Routes(self.operations)
+        self.pages = _pages() if served["docs"] else ()
+        self._shown = frozenset(row.name for row in self.pages)
+        self.routes = Routes((*self.operations, *self.pages))
         self.public = service.context.public
         names = [row.name for row in OPERATIONS]
         for name in self.public.difference(names):
@@ -89,6 +98,8 @@ class Face(Calls):
                 pass  # the path is no secret
             elif isinstance(operation, Refusal):
                 host_answer = await authenticate(exchange, None)
+            elif operation.name in self._shown:
+                host_answer = None if operation.parameters else await way_in(exchange)
             elif operation.name not in self.public:
                 host_answer = await authenticate(exchange, operation.scope)
             if host_answer is not None:
@@ -96,6 +107,7 @@ class Face(Calls):
             elif isinstance(operation, Refusal):
                 raise operation
             else:
+                refuse_foreign(exchange)
                 response = await operation.handler(exchange)
         except (Refusal, AgentMapError, HTTPException) as exc:
             refusal = self.refusal(exc, exchange.request_id)

@@ -422,6 +422,16 @@ OPERATIONS: Final = (
     ),
     Operation(
         method="GET",
+        path="/workflows/{graph_id:path}/source",
+        name="source_by_id",
+        handler=reading.source,
+        summary="Show the rows of a workflow, by graph id",
+        scope="read",
+        answer=schemas.Source,
+        problems=READ_PROBLEMS,
+    ),
+    Operation(
+        method="GET",
         path="/workflows/{graph_id:path}",
         name="workflow_by_id",
         handler=reading.workflow,
@@ -472,6 +482,16 @@ OPERATIONS: Final = (
         query=VERSIONS,
         answer=schemas.VersionDiff,
         problems=(*READ_PROBLEMS, 422, 503),
+    ),
+    Operation(
+        method="GET",
+        path="/{workflow_name}/source",
+        name="source",
+        handler=reading.source,
+        summary="Show the rows of a workflow",
+        scope="read",
+        answer=schemas.Source,
+        problems=READ_PROBLEMS,
     ),
     Operation(
         method="GET",

@@ -16,6 +16,7 @@ from .exchange import Exchange
 from .filtering import filtered
 from .problems import invalid_field
 from .replies import JSON, Reply, encode, json_reply, no_content, text_reply
+from .typed import Typed, chosen, with_workflows
 
 FILE_TYPES: Final = (
     "text/csv",
@@ -48,12 +49,13 @@ async def list_workflows(exchange: Exchange) -> Response:
     body = encode(await filtered(exchange, found))
     tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
     headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
-    if _knows(exchange.header(b"if-none-match"), tag):
+    if knows(exchange.header(b"if-none-match"), tag):
         return no_content(304, headers)
     return Reply(body, 200, JSON, headers)
 
 
-def _knows(header: str, tag: str) -> bool:
+def knows(header: str, tag: str) -> bool:
+    """Whether `If-None-Match` says that the client has what has this tag."""
     return any(part.strip().removeprefix("W/") in (tag, "*") for part in header.split(",")) if header else False
 
 
@@ -70,6 +72,13 @@ async def schema(exchange: Exchange) -> Response:
     name = await _named(exchange, "workflow")
     found = exchange.calls.service.get_workflow_schema(name)
     return Reply(encode(await filtered(exchange, found)), 200, b"application/schema+json")
+
+
+async def source(exchange: Exchange) -> Response:
+    """`GET /{workflow_name}/source`"""
+    name = await _named(exchange, "source")
+    found = await exchange.calls.service.get_workflow_source(name)
+    return json_reply(await filtered(exchange, found), headers={"Cache-Control": "no-store"})
 
 
 async def graph(exchange: Exchange) -> Response:
@@ -155,6 +164,11 @@ async def ready(exchange: Exchange) -> Response:
 
 async def describe(exchange: Exchange) -> Response:
     """`GET /openapi.json`"""
-    return json_reply(
-        await filtered(exchange, {**exchange.calls.description, "servers": [{"url": exchange.link("") or "/"}]})
-    )
+    service = exchange.calls.service
+    workflows = [
+        Typed(workflow, service.get_workflow_schema(workflow.graph_id), unique)
+        for workflow, unique in chosen(service.catalogue.workflows)
+        if await allowed(exchange, "execute", workflow.graph_id)
+    ]
+    document = with_workflows(exchange.calls.description, workflows)
+    return json_reply(await filtered(exchange, {**document, "servers": [{"url": exchange.link("") or "/"}]}))

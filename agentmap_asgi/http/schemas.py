@@ -251,6 +251,17 @@ class VersionDiff(Answer):
     text: str = Field(description="The same for people.")
 
 
+class Source(Answer):
+    """The rows of a workflow, as its file has them."""
+
+    graph_id: str
+    file: str
+    columns: list[State] = Field(description="`letter` and `name` of each column of the file.")
+    rows: list[State] = Field(description="`row` is the number that a spreadsheet shows; `cells` are as written.")
+    diagnostics: list[State]
+    changed: bool = Field(description="The file is not as it was when it was read.")
+
+
 class Drawing(Answer):
     """A workflow's graph."""
 

@@ -226,6 +226,12 @@ class AgentMapService(Executions):
         await self._ready_runtime()
         return await self.versions.difference(workflow, old, new)
 
+    async def get_workflow_source(self, graph_name: str) -> dict[str, Any]:
+        """The workflow's rows as its file has them now: `columns`, `rows`, `diagnostics`, and whether it has `changed`
+        since it was read.
+        """
+        return await self._aside(self.catalogue.rows, self.catalogue.find(graph_name))
+
     @overload
     def draw_workflow(self, graph_name: str, form: Literal["json"]) -> dict[str, Any]: ...
     @overload

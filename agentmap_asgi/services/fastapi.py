@@ -23,7 +23,7 @@ from ..config import AgentMapConfig
 from ..context import AgentMapContext
 from ..errors import ConfigError
 from ..http.auth import nobody
-from ..http.exchange import Exchange
+from ..http.exchange import SLASHED, Exchange
 from ..http.face import Face
 from ..http.lifespan import Lifespan
 from ..http.openapi import described, refused, with_schemas
@@ -74,8 +74,9 @@ def include_agentmap_routes(
     kind = type("OperationRoute", (_OperationRoute,), {"face": face})
     router = APIRouter(route_class=kind, lifespan=Lifespan(service))
     who = principal if isinstance(principal, Dependency) or principal is None else Depends(principal)
-    for row in face.operations:
-        public = row.name in face.public
+    for row in (*face.operations, *face.pages):
+        page = row in face.pages
+        public = page or row.name in face.public
         found = described(row)
         endpoint = _endpoint(face, row, prefix, None if public else who)
         router.add_api_route(
@@ -86,7 +87,7 @@ def include_agentmap_routes(
             summary=row.summary,
             response_model=None,
             dependencies=None if public else dependencies,
-            include_in_schema=docs,
+            include_in_schema=docs and not page,
             responses=_responses(found),
             openapi_extra=_extra(found),
         )
@@ -147,7 +148,7 @@ def _tolerant(scope: Scope, methods: Collection[str]) -> Scope:
     """The scope as the route's own pattern and methods expect it."""
     changes: dict[str, Any] = {}
     if len(scope["path"]) > 1 and scope["path"].endswith("/"):
-        changes["path"] = scope["path"].rstrip("/") or "/"
+        changes |= {"path": scope["path"].rstrip("/") or "/", SLASHED: True}
     if scope["method"] == "HEAD" and "GET" in methods:
         changes |= {"method": "GET", HEAD: True}
     return {**scope, **changes} if changes else scope

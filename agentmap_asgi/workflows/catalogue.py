@@ -20,6 +20,7 @@ from .loader import Loaded, read_workflows
 from .model import Workflow
 from .prompts import Prompts
 from .rows import stem_of
+from .source import rows_of
 from .workbook import SUFFIXES
 
 MOST_CLOSE: Final = 500
@@ -191,6 +192,17 @@ class Catalogue:
     def stale(self, workflow: Workflow) -> bool:
         """Whether a workflow is served as it was before, because what its file says now has errors."""
         return not workflow.broken and _wrong(self.diagnostics(workflow))
+
+    def rows(self, workflow: Workflow) -> dict[str, Any]:
+        """The workflow's rows in its file as it is now, and whether that has `changed` since it was read. Blocks."""
+        name = workflow.file
+        path = next((found for held, found in self._sources() if held == name and isinstance(found, Path)), None)
+        data = None if path is None else self._bytes(path, name)
+        content = data if isinstance(data, bytes) else None
+        read = self._shelf.reads.get(name)
+        known = read is not None and content is not None and read.digest == hashlib.sha256(content).digest()
+        found = rows_of(content, workflow, self.diagnostics(workflow), max_bytes=self.config.max_csv_bytes)
+        return {**found, "changed": not known}
 
     def has(self, workflow: Workflow) -> bool:
         """Whether there is still a workflow of this id, in this or another version."""

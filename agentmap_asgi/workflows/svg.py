@@ -113,8 +113,7 @@ def _joined(edges: Iterable[Mapping[str, Any]]) -> list[Joined]:
 
 def _lines(node: Mapping[str, Any]) -> list[tuple[str, str]]:
     """(class, text) of each line of a box."""
-    mark = MARKS.get(str(node.get("state", "")), "")
-    found = [("name", f"{mark} {node['id']}".strip() if not node.get("missing") else f"{node['id']}?")]
+    found = [("name", f"{node['id']}?" if node.get("missing") else str(node["id"]))]
     kind = str(node.get("agent_type") or "")
     if kind and kind != "default":
         found.append(("kind", kind))
@@ -144,8 +143,11 @@ def _node(name: str, node: Mapping[str, Any], lines: list[tuple[str, str]], box:
     found.append(f"<title>{_escaped(', '.join(text for text in about if text))}</title>")
     found.append(_rectangle("box", box, box.height / 2 if node.get("entry") else 7))
     top = box.y + box.height / 2 - LINE_HEIGHT * len(lines) / 2
+    sign = MARKS.get(state)
+    mark = f'<tspan class="mark">{f"{sign} " if sign else ""}</tspan>'
     for at, (style, text) in enumerate(lines):
-        found.append(_text(text, style, box.x + box.width / 2, top + LINE_HEIGHT * at + 12))
+        y = top + LINE_HEIGHT * at + 12
+        found.append(_text(text, style, box.x + box.width / 2, y, "" if at else mark))
     return [*found, "</g>"]
 
 
@@ -153,8 +155,8 @@ def _middle_text(text: str, style: str, box: Box) -> str:
     return _text(text, style, box.x + box.width / 2, box.y + box.height / 2 + 4)
 
 
-def _text(text: str, style: str, x: float, y: float) -> str:
-    return f'<text class="{style}" x="{_number(x)}" y="{_number(y)}">{_escaped(text)}</text>'
+def _text(text: str, style: str, x: float, y: float, before: str = "") -> str:
+    return f'<text class="{style}" x="{_number(x)}" y="{_number(y)}">{before}{_escaped(text)}</text>'
 
 
 def _rectangle(style: str, box: Box, radius: float) -> str:

@@ -280,13 +280,15 @@ ASKED: Mapping[str, Asked] = {
     "openapi": Asked("/openapi.json"),
     "graph_by_id": Asked("/workflows/greetings::Hello/graph"),
     "schema_by_id": Asked("/workflows/greetings/Hello/schema"),
-    "workflow_by_id": Asked("/workflows/greetings::Hello"),
     "versions_by_id": Asked("/workflows/greetings::Hello/versions"),
     "diff_by_id": Asked("/workflows/greetings::Hello/diff?from=current"),
-    "versions": Asked("/Hello/versions"),
-    "diff": Asked("/Hello/diff?from=current"),
+    "source_by_id": Asked("/workflows/greetings/Hello/source"),
+    "workflow_by_id": Asked("/workflows/greetings::Hello"),
     "graph": Asked("/Hello/graph"),
     "schema": Asked("/Hello/schema"),
+    "versions": Asked("/Hello/versions"),
+    "diff": Asked("/Hello/diff?from=current"),
+    "source": Asked("/Hello/source"),
     "workflow": Asked("/Hello"),
 }
 ROWS = {row.name: row for row in OPERATIONS}

@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from hypothesis import HealthCheck, given, settings
 from hypothesis.errors import Unsatisfiable
 from openapi_spec_validator import validate
+from pydantic import BaseModel
 from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
 
@@ -35,10 +36,60 @@ async def test_the_document_is_valid_and_complete(way: Way, service: AgentMapSer
     async with way.client(service) as http:
         document = (await http.get("/openapi.json")).json()
     validate(document)
-    found = {(method.upper(), path) for path, methods in document["paths"].items() for method in methods}
-    assert found == {(row.method, row.plain_path) for row in OPERATIONS}
-    ids = [operation["operationId"] for methods in document["paths"].values() for operation in methods.values()]
-    assert sorted(ids) == sorted(row.name for row in OPERATIONS)
+    found = {
+        (method.upper(), path): operation["operationId"]
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+    }
+    table = {(row.method, row.plain_path): row.name for row in OPERATIONS}
+    assert {place: name for place, name in found.items() if place in table} == table
+    typed = {name: path for (_, path), name in found.items() if name not in table.values()}
+    assert typed["run_Hello"] == "/execute/Hello"
+    assert typed["run_others_Twin"] == "/execute/others/Twin"
+    assert typed["run_two_words_a"] == "/execute/two%20words%20%26%20a%20%25"
+    assert not any("Bad" in name for name in typed), "what cannot be started has no operation"
+    assert len(set(found.values())) == len(found)
+
+
+@pytest.mark.anyio
+async def test_a_workflow_has_an_operation_of_its_own(folder: Path) -> None:
+    """With the fields that it reads, or those that the host declared, wherever their definitions lie."""
+
+    class Address(BaseModel):
+        town: str
+
+    class Order(BaseModel):
+        name: str
+        to: list[Address]
+
+    service = await service_of(folder, input_schemas={"Hello": Order})
+    async with client(AgentMapApp(service=service)) as http:
+        document = (await http.get("/openapi.json")).json()
+        validate(document)
+        models = document["components"]["schemas"]
+        assert models["Inputs_Hello"]["properties"]["to"]["items"] == {
+            "$ref": "#/components/schemas/Inputs_Hello_Address"
+        }
+        assert models["Inputs_Hello_Address"]["properties"]["town"] == {"title": "Town", "type": "string"}
+        body = document["paths"]["/execute/Hello"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+        assert body["properties"]["inputs"] == {"$ref": "#/components/schemas/Inputs_Hello"}
+        assert body["required"] == ["inputs"]
+        done = await http.post("/execute/Hello", json={"inputs": {"name": "Ada", "to": [{"town": "Ulm"}]}})
+        assert done.json()["success"] is True
+
+
+@pytest.mark.anyio
+async def test_only_what_a_caller_may_run_is_described(folder: Path) -> None:
+    """A workflow that `authorize` keeps from the caller has no operation in what he is shown."""
+
+    def authorize(principal: Any, operation: str, graph: str | None, execution: Any = None) -> bool:
+        return operation != "execute" or graph == "greetings::Hello"
+
+    service = await service_of(folder, authorize=authorize)
+    async with client(AgentMapApp(service=service)) as http:
+        document = (await http.get("/openapi.json")).json()
+    ids = [one["operationId"] for methods in document["paths"].values() for one in methods.values()]
+    assert [name for name in ids if name.startswith("run_")] == ["run_Hello"]
 
 
 def test_the_hosts_document_is_valid(service: AgentMapService) -> None:

@@ -211,7 +211,7 @@ def test_states_are_drawn() -> None:
     assert [g.get("class") for g in root.iter(f"{SVG}g") if g.get("data-node")] == [
         "node entry completed", "node failed", "node running", "node pending",
     ]  # fmt: skip
-    assert [t.text for t in root.iter(f"{SVG}text") if t.get("class") == "name"] == [
+    assert ["".join(t.itertext()) for t in root.iter(f"{SVG}text") if t.get("class") == "name"] == [
         "✓ Start", "✕ Check", "▶ Pick", "end",
     ]  # fmt: skip
     assert "Start to Check: edge, 2 times" in text
@@ -226,7 +226,16 @@ def test_names_are_only_text(name: str) -> None:
     """Nothing that a cell holds becomes markup, and what XML cannot hold is replaced."""
     drawn = to_dict(workflow(f"GraphName,Node,Edge\n{cell(name)},{cell(name)},{cell(name)}\n"), REGISTRY)
     root = ET.fromstring(to_svg(drawn))
-    assert {one.tag.removeprefix(SVG) for one in root.iter()} == {"svg", "style", "g", "title", "path", "rect", "text"}
+    assert {one.tag.removeprefix(SVG) for one in root.iter()} == {
+        "svg",
+        "style",
+        "g",
+        "title",
+        "path",
+        "rect",
+        "text",
+        "tspan",
+    }
     (group,) = [one for one in root.iter(f"{SVG}g") if one.get("data-node")]
     assert group.get("data-node") == name.replace("\u0007", "\ufffd")
 
@@ -238,7 +247,7 @@ def test_texts_have_room() -> None:
     root = ET.fromstring(to_svg(drawn))
     for text in root.iter(f"{SVG}text"):
         most, size = (LABEL_WIDTH, 11.0) if text.get("class") == "label" else (MOST_WIDTH, 13.0)
-        assert width_of(text.text or "", size) <= most
+        assert width_of("".join(text.itertext()), size) <= most
     assert any((title.text or "").startswith("W" * 90) for title in root.iter(f"{SVG}title"))
 
 

@@ -1,0 +1,243 @@
+// One execution, live: its drawing, its timeline, its nodes, its events, its state; what it asks, and what can be done.
+
+import { call, executionPath, follow, get, post, text, workflowPath } from "./api.js"
+import { announce, badge, fill, fresh, h, json, seconds, shown, tabs, time } from "./dom.js"
+import { graph } from "./graph.js"
+import { empty, inputsOf, stateOf, take } from "./model.js"
+import { eventLog, timeline } from "./timeline.js"
+import { waitForm } from "./waits.js"
+import { executionLink, workflowLink } from "./workflows.js"
+
+const TABS = { "": "Graph", timeline: "Timeline", events: "Events", state: "State" }
+const FINISHED = new Set(["completed", "failed", "cancelled", "interrupted"])
+
+export async function executionPage({ main, signal, parts: [id, first = "", chosen], replace }) {
+  let document_ = await get(executionPath(id), { signal })
+  if (!("nodes_executed" in document_)) return assigneePage({ main, id, document_ })
+  const model = empty()
+  let tab = first in TABS ? first : ""
+  let selected = chosen || null
+  document.title = `${document_.graph_name} ${document_.status} · Workflows`
+
+  const [svg, definition] = await Promise.all([
+    text(executionPath(id, "/graph?format=svg"), { signal }).catch(() => ""),
+    get(workflowPath(document_.graph_id || document_.graph_name), { signal }).catch(() => ({ nodes: [] })),
+  ])
+  const fieldsOf = new Map(definition.nodes.map((node) => [node.name, node]))
+
+  const head = h("p", { class: "facts" })
+  const live = h("span", { class: "live", role: "status" })
+  const actions = h("div", { class: "actions" })
+  const problem = h("div", { class: "problem", role: "alert", hidden: true })
+  const failure = h("section", { class: "notice error", hidden: true, "aria-label": "Error" })
+  const waits = h("section", { class: "waits", hidden: true, "aria-label": "What it waits for" })
+  const view = h("div", { class: "view" })
+  const details = h("aside", { class: "details", "aria-label": "Node" })
+  const bar = h("div", {})
+  const state = h("div", { class: "state" })
+
+  const select = (key, quiet) => {
+    selected = key
+    const node = key.includes("#") ? key.slice(0, key.lastIndexOf("#")) : key
+    drawn.select(node)
+    inspect()
+    replace(executionLink(id, `/${tab || "graph"}/${encodeURIComponent(key)}`))
+    if (!quiet) announce(`${node} is shown`)
+  }
+  const drawn = svg ? graph(svg, (name) => select(model.nodes.get(name)?.key || name)) : { element: h("p", { class: "empty" }, "The drawing is not there."), show() {}, select() {} }
+  const gantt = timeline(model, select)
+  const log = eventLog(model, select)
+
+  const inspect = () => {
+    if (!selected) return fill(details, h("p", { class: "hint" }, "Choose a node to see what it was given, what it gave, and how it went."))
+    const visit = model.byKey.get(selected) || model.nodes.get(selected)
+    const node = visit ? visit.node : selected
+    const about = fieldsOf.get(node)
+    if (!visit) return fill(details, h("h2", {}, node), badge(stateOf(model, node)), h("p", { class: "hint" }, model.ended === null ? "It has not begun." : "The execution ended without it."))
+    const others = model.visits.filter((one) => one.node === node)
+    const inputs = inputsOf(model, visit, about?.input_fields || [], document_.result)
+    const open = [...details.querySelectorAll("details[open]")].map((one) => one.dataset.part)
+    return fill(details, h("h2", {}, node), h("p", { class: "facts" }, badge(visit.state), about ? h("span", {}, about.agent_type) : null,
+      h("span", {}, visit.end === null ? "since " : "", visit.end === null ? time(new Date(visit.begin).toISOString()) : seconds((visit.end - visit.begin) / 1000))),
+      others.length > 1 ? h("label", { class: "field" }, `Visit, of ${others.length}`, h("select", { onchange: (event) => select(event.target.value) },
+        others.map((one) => h("option", { value: one.key, selected: one === visit }, `${one.visit}: ${one.state}`)))) : null,
+      visit.error ? h("div", { class: "notice error" }, h("strong", {}, visit.error.code), h("p", {}, visit.error.message)) : null,
+      section("Inputs", inputs.length ? h("dl", {}, inputs.map((one) => [h("dt", {}, one.field, one.source ? h("span", { class: "hint" }, ` from ${one.source}`) : null),
+        h("dd", {}, one.value === undefined ? h("span", { class: "hint" }, one.known ? "nothing" : "not known before the end") : shown(one.value))])) : h("p", { class: "hint" }, "It reads no fields.")),
+      section("Outputs", visit.delta && Object.keys(visit.delta).length ? h("dl", {}, Object.entries(visit.delta).map(([name, value]) => [h("dt", {}, name), h("dd", {}, shown(value))]))
+        : h("p", { class: "hint" }, visit.end === null ? "None yet." : "It wrote nothing.")),
+      section(`Attempts (${visit.attempts.length})`, h("ol", { class: "attempts" }, visit.attempts.map((one) => h("li", { value: one.number },
+        one.end === null ? "goes on" : seconds((one.end - one.begin) / 1000), one.error ? h("span", { class: "bad" }, ` ${one.error.code}: ${one.error.message}`) : null)))),
+      visit.items ? h("p", {}, `${visit.items} items of a list are done.`) : null,
+      visit.waits.length ? section("Answers", h("ul", {}, visit.waits.map((one) => h("li", {}, one.wait?.prompt || one.wait?.type, one.end === null ? " – open" : ` – ${one.action}${one.by ? ` by ${one.by}` : ""}`)))) : null,
+      visit.edges?.length ? h("p", {}, "Went on to ", visit.edges.join(", ")) : null,
+      FINISHED.has(document_.status) ? h("button", { type: "button", onclick: () => retryDialog(visit.key) }, "Run again from here…") : null)
+    function section(name, content) {
+      const part = name.split(" ")[0]
+      return h("details", { open: open.length ? open.includes(part) : ["Inputs", "Outputs"].includes(part), data: { part } }, h("summary", {}, name), content)
+    }
+  }
+
+  const act = async (work) => {
+    problem.hidden = true
+    try {
+      await work()
+    } catch (error) {
+      problem.hidden = false
+      fill(problem, h("p", {}, error.message), error.errors.length ? h("ul", {}, error.errors.map((one) => h("li", {}, one.message))) : null)
+      problem.scrollIntoView({ block: "nearest" })
+    }
+  }
+
+  function retryDialog(from) {
+    const choice = h("select", { id: fresh("from") }, [["failed", "what failed or did not end"], ["start", "the beginning"], ...model.visits.map((one) => [one.key, one.key])]
+      .map(([value, text]) => h("option", { value, selected: value === from }, text)))
+    const version = h("select", { id: fresh("definition") }, [["pinned", "the version it began with"], ["latest", "the version that is served now"]].map(([value, text]) => h("option", { value }, text)))
+    const patch = h("textarea", { id: fresh("patch"), rows: 3, spellcheck: false, placeholder: "{ … }" })
+    const outcome = h("p", { role: "status" })
+    const wrong = h("div", { class: "problem", role: "alert", hidden: true })
+    const body = () => ({ from: choice.value, definition: version.value, ...(patch.value.trim() ? { state_patch: JSON.parse(patch.value) } : {}) })
+    const attempt = async (dry) => {
+      wrong.hidden = true
+      try {
+        const made = await post(executionPath(id, "/retry"), { ...body(), dry_run: dry })
+        if (dry) outcome.textContent = `${made.nodes?.length ? `Runs ${made.nodes.slice(0, 12).join(", ")}${made.nodes.length > 12 ? " …" : ""}` : "Runs what follows"}; keeps ${made.keeps} results.`
+        else {
+          box.close()
+          location.hash = executionLink(made.execution_id)
+        }
+      } catch (error) {
+        wrong.hidden = false
+        wrong.textContent = error instanceof SyntaxError ? "The changes are not JSON" : error.message
+      }
+    }
+    const title = fresh("retry")
+    const box = h("dialog", { "aria-labelledby": title, onclose: () => box.remove() }, h("form", { method: "dialog", onsubmit: (event) => { event.preventDefault(); attempt(false) } },
+      h("h2", { id: title }, "Run again"), h("p", { class: "hint" }, "A new execution; results of nodes before that point are kept."),
+      h("div", { class: "field" }, h("label", { htmlFor: choice.id }, "From"), choice), h("div", { class: "field" }, h("label", { htmlFor: version.id }, "Workflow"), version),
+      h("div", { class: "field" }, h("label", { htmlFor: patch.id }, "Fields to change (JSON, optional)"), patch), outcome, wrong,
+      h("div", { class: "actions" }, h("button", { type: "submit", class: "primary" }, "Run again"), h("button", { type: "button", onclick: () => attempt(true) }, "What would run?"), h("button", { type: "button", onclick: () => box.close() }, "Close"))))
+    document.body.append(box)
+    box.showModal()
+  }
+
+  function confirmDialog(question, what, work) {
+    const title = fresh("confirm")
+    const box = h("dialog", { "aria-labelledby": title, onclose: () => box.remove() }, h("h2", { id: title }, question),
+      h("div", { class: "actions" }, h("button", { type: "button", class: "danger", onclick: () => { box.close(); act(work) } }, what), h("button", { type: "button", onclick: () => box.close() }, "Back")))
+    document.body.append(box)
+    box.showModal()
+  }
+
+  let waiting = ""
+  const drawDocument = () => {
+    const done = FINISHED.has(document_.status)
+    fill(head, badge(document_.status), h("span", {}, "started ", time(document_.started_at || document_.created_at)), done ? h("span", {}, `took ${seconds(document_.execution_time)}`) : null,
+      h("span", {}, `${document_.nodes_executed} nodes ran`), document_.owner ? h("span", {}, `for ${document_.owner}`) : null,
+      !done && document_.estimated_completion ? h("span", {}, "likely done ", time(document_.estimated_completion)) : null,
+      document_.retry_of ? h("a", { href: executionLink(document_.retry_of) }, "again after an earlier one") : null,
+      (document_.tags || []).map((tag) => h("a", { class: "chip", href: `#/executions?tag=${encodeURIComponent(tag)}` }, tag)), live)
+    document.title = `${document_.graph_name} ${document_.status} · Workflows`
+    fill(actions, done ? [h("button", { type: "button", class: "primary", onclick: () => retryDialog("failed") }, "Run again…"),
+      h("button", { type: "button", onclick: () => confirmDialog("Delete this execution, its state and its events?", "Delete it", async () => { await call("DELETE", executionPath(id)); location.hash = "#/executions" }) }, "Delete…")]
+      : h("button", { type: "button", class: "danger", onclick: () => confirmDialog("End this execution now?", "Cancel it", async () => { document_ = await post(executionPath(id, "/cancel")); drawDocument() }) }, "Cancel…"))
+    failure.hidden = !document_.error
+    if (document_.error) {
+      const { code, message, node, source } = document_.error
+      fill(failure, h("h2", {}, node ? `${node} failed` : "It failed"), h("p", {}, message), h("p", { class: "hint" }, code, source?.file ? ` · ${source.file}, row ${source.row}` : ""))
+    }
+    const open = document_.waiting || []
+    const said = open.map((one) => one.path).join("\n")
+    waits.hidden = !open.length
+    if (said !== waiting) {
+      const kept = new Map([...waits.querySelectorAll("[data-wait]")].map((one) => [one.dataset.wait, one]))
+      fill(waits, open.map((one) => kept.get(one.path) || waitForm(id, one, (after) => { document_ = after; drawDocument(); announce("The answer is kept") })))
+      waiting = said
+    }
+    fill(state, document_.result ? shown(json(document_.result)) : h("p", { class: "empty" }, "The state is shown when the execution has ended, or waits."))
+  }
+
+  const views = { "": [drawn.element, details], timeline: [gantt.element, details], events: [log.element, details], state: [state] }
+  const switchTo = (name) => {
+    tab = name
+    const link = (one) => executionLink(id, `/${one || "graph"}`)
+    fill(bar, tabs(TABS, tab, link))
+    bar.addEventListener("click", (event) => {
+      const target = event.target.closest("a")
+      if (!target || event.ctrlKey || event.metaKey || event.shiftKey) return
+      event.preventDefault()
+      const next = Object.keys(TABS).find((one) => link(one) === target.getAttribute("href"))
+      if (next === tab) return
+      replace(link(next))
+      switchTo(next)
+      bar.querySelector("[aria-current]")?.focus()
+    }, { once: true })
+    const [big, side] = views[tab]
+    fill(view, side ? h("div", { class: "split" }, big, side) : big)
+    update()
+  }
+  const update = () => {
+    drawn.show((node) => stateOf(model, node), model.taken)
+    if (tab === "timeline") gantt.update()
+    if (tab === "events") log.update()
+  }
+
+  fill(main, h("div", { class: "page-head" }, h("div", {}, h("p", { class: "crumb" }, h("a", { href: "#/executions" }, "Executions"), " / ", h("code", {}, id)),
+    h("h1", {}, h("a", { href: workflowLink(document_.graph_id || document_.graph_name) }, document_.graph_name))), actions), head, problem, failure, waits, bar, view)
+  drawDocument()
+  switchTo(tab)
+  inspect()
+  if (selected) drawn.select(selected.includes("#") ? selected.slice(0, selected.lastIndexOf("#")) : selected)
+
+  // What comes is drawn once a frame; the document is asked for again when something has ended or waits.
+  let dirty = false
+  let asking = null
+  const refresh = () => {
+    asking ??= get(executionPath(id), { signal }).then((found) => {
+      document_ = found
+      drawDocument()
+      inspect()
+      if (selected === null) return
+    }).catch(() => {}).finally(() => { asking = null })
+    return asking
+  }
+  const onEvents = (events) => {
+    take(model, events)
+    if (selected === null && events.some((one) => one.node && one.error)) select(`${events.findLast((one) => one.node && one.error).node}#${events.findLast((one) => one.node && one.error).visit}`, true)
+    if (events.some((one) => ["suspended", "resumed"].includes(one.event) || FINISHED.has(one.event))) refresh()
+    const last = events.at(-1)
+    if (FINISHED.has(last.event)) announce(`The execution is ${last.event}`)
+    else if (last.event === "suspended") announce(`${last.node} waits for an answer`)
+    if (dirty) return
+    dirty = true
+    requestAnimationFrame(() => {
+      dirty = false
+      update()
+      if (selected) inspect()
+      if (!FINISHED.has(document_.status) && ["running", "suspended"].includes(model.status) && model.status !== document_.status && document_.status !== "suspended") {
+        document_ = { ...document_, status: model.status }
+        drawDocument()
+      }
+    })
+  }
+  const words = { live: "live", reconnecting: "connection lost, trying again…", ended: "" }
+  const onState = (name) => {
+    live.textContent = words[name]
+    live.className = `live ${name}`
+    if (name === "ended") refresh()
+  }
+  const ticking = setInterval(() => { if (model.ended === null && tab === "timeline" && !document.hidden) gantt.update() }, 1000)
+  signal.addEventListener("abort", () => clearInterval(ticking))
+  follow(id, { onEvents, onState, signal }).catch((error) => {
+    if (signal.aborted) return
+    problem.hidden = false
+    fill(problem, h("p", {}, error.status === 404 ? "This execution is gone." : error.message))
+  })
+}
+
+// Somebody who is asked something by another's execution sees the questions only.
+function assigneePage({ main, id, document_ }) {
+  const draw = (found) => fill(main, h("div", { class: "page-head" }, h("h1", {}, found.graph_name)), h("p", { class: "facts" }, badge(found.status)),
+    found.waiting?.length ? found.waiting.map((wait) => waitForm(id, wait, (after) => { announce("The answer is kept"); draw(after) })) : h("p", { class: "notice good" }, "It asks you nothing more. Thank you!"))
+  draw(document_)
+}

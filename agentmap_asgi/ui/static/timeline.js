@@ -1,0 +1,80 @@
+// The timeline of the visits of nodes (a Gantt chart), and the log of events. Both draw only the rows in sight.
+
+import { fill, h, json, MARKS, seconds, virtual } from "./dom.js"
+
+const ROW = 30
+
+export function timeline(model, onSelect) {
+  const axis = h("div", { class: "axis", "aria-hidden": "true" })
+  let end = 1
+  const percent = (when) => `${(Math.max(0, Math.min(1, (when - model.begun) / end)) * 100).toFixed(3)}%`
+  const part = (style, begin, until, title) => {
+    const made = h("span", { class: `bar ${style}`, title })
+    made.style.left = percent(begin)
+    made.style.width = `max(3px, calc(${percent(until)} - ${percent(begin)}))`
+    return made
+  }
+  const row = (at) => {
+    const visit = model.visits[at]
+    const until = visit.end ?? now()
+    const took = (until - visit.begin) / 1000
+    const name = visit.visit > 1 ? `${visit.node} #${visit.visit}` : visit.node
+    const label = `${name}, ${visit.state}, ${visit.end === null ? "so far" : "took"} ${seconds(took)}, began after ${seconds((visit.begin - model.begun) / 1000)}`
+    const track = h("span", { class: "track" }, part(visit.state, visit.begin, until, label))
+    if (visit.attempts.length > 1) for (const one of visit.attempts.slice(0, -1)) track.append(part("tried", one.begin, one.end ?? until, `attempt ${one.number} failed`))
+    for (const one of visit.waits) track.append(part("waits", one.begin, one.end ?? until, "waits for an answer"))
+    return h("div", { class: "gantt-row" }, h("button", { type: "button", class: "quiet", "aria-label": label, onclick: () => onSelect(visit.key) },
+      h("span", { class: `mark ${visit.state}` }, MARKS[visit.state] || "·"), h("span", { class: "who" }, name), track, h("span", { class: "took" }, seconds(took))))
+  }
+  const now = () => (model.ended ?? Math.max(model.last ?? 0, Date.now()))
+  const list = virtual({ count: 0, height: ROW, row, label: "Timeline" })
+  const none = h("p", { class: "empty" }, "Nothing has run yet.")
+  return {
+    element: h("div", { class: "gantt" }, none, axis, list.element),
+    update() {
+      none.hidden = model.visits.length > 0
+      axis.hidden = list.element.hidden = !model.visits.length
+      if (!model.visits.length) return
+      end = Math.max(0.001, now() - model.begun)
+      fill(axis, [0, 0.25, 0.5, 0.75, 1].map((share) => {
+        const made = h("span", {}, share ? seconds(end * share / 1000) : "0")
+        made.style.left = `${share * 100}%`
+        return made
+      }))
+      list.update(model.visits.length)
+    },
+  }
+}
+
+export function eventLog(model, onSelect) {
+  let shownOnes = model.events
+  const search = h("input", { type: "search", placeholder: "Node or event", "aria-label": "Find events" })
+  const details = h("div", { class: "event-details", "aria-live": "polite" })
+  const about = (event) => {
+    if (event.error) return `${event.error.code ?? ""} ${event.error.message ?? ""}`
+    if (event.event === "node_finished") return `${event.status}, ${seconds(event.duration_seconds)}${event.edge_taken?.length ? ` → ${event.edge_taken.join(", ")}` : ""}`
+    if (event.waiting) return event.waiting.prompt
+    if (event.action) return `${event.action}${event.by ? ` by ${event.by}` : ""}`
+    return ""
+  }
+  const row = (at) => {
+    const event = shownOnes[at]
+    return h("div", { class: `event ${event.event}` }, h("button", { type: "button", class: "quiet", onclick: () => tell(event) },
+      h("span", { class: "number" }, event.sequence), h("span", { class: "when" }, `+${seconds((Date.parse(event.at) - Date.parse(model.events[0].at)) / 1000)}`),
+      h("span", { class: "what" }, event.event.replace(/_/g, " ")), h("span", { class: "who" }, event.node ? `${event.node}${event.visit > 1 ? ` #${event.visit}` : ""}` : ""), h("span", { class: "about" }, about(event))))
+  }
+  const tell = (event) => fill(details, h("h2", {}, `Event ${event.sequence}`), h("pre", { class: "value", tabIndex: 0 }, json(event)),
+    event.node ? h("button", { type: "button", onclick: () => onSelect(`${event.node}#${event.visit}`) }, `See ${event.node}`) : null)
+  const list = virtual({ count: 0, height: 28, row, label: "Events" })
+  const update = () => {
+    const wanted = search.value.trim().toLowerCase()
+    const stuck = list.element.scrollTop + list.element.clientHeight >= list.element.scrollHeight - 40
+    shownOnes = wanted ? model.events.filter((one) => `${one.event} ${one.event.replace(/_/g, " ")} ${one.node || ""}`.toLowerCase().includes(wanted)) : model.events
+    list.update(shownOnes.length)
+    if (stuck && model.ended === null) list.element.scrollTop = list.element.scrollHeight
+    count.textContent = `${shownOnes.length} of ${model.events.length}`
+  }
+  const count = h("span", { class: "hint" })
+  search.addEventListener("input", update)
+  return { element: h("div", { class: "log" }, h("div", { class: "log-tools" }, search, count), list.element, details), update }
+}

@@ -1,0 +1,95 @@
+"""How the page looks: for everybody, on small screens, in the dark, and without cost."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import pytest
+from axe_playwright_python.async_playwright import Axe
+from playwright.async_api import Browser, expect
+from visits import Visit, visited
+
+pytest_plugins = ("browsers",)
+VIEWS = (
+    *("workflows", "executions", "waiting", "workflow/flows%3A%3ALeave", "workflow/flows%3A%3ALeave/run"),
+    *("workflow/flows%3A%3ABad/source", "workflow/flows%3A%3ABad", "workflow/flows%3A%3AHello/versions", "nowhere"),
+    *("execution/{done}", "execution/{failed}", "execution/{done}/timeline/Part%231", "execution/{done}/events"),
+    *("execution/{done}/state", "execution/{waits}"),
+)
+PHONE: dict[str, Any] = {"viewport": {"width": 360, "height": 740}, "is_mobile": True, "has_touch": True}
+
+
+async def prepared(visit: Visit) -> list[str]:
+    """All views, with executions in them."""
+    visit.expected.add(404)
+    started = {"done": "Hello", "failed": "Fails", "waits": "Leave"}
+    ids = {
+        name: (await visit.start(graph, {"name": "Ada"}, tags=["look"]))["execution_id"]
+        for name, graph in started.items()
+    }
+    return [view.format(**ids) for view in VIEWS]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_every_view_is_accessible(scheme: Any, browser: Browser, tmp_path: Path) -> None:
+    """axe-core finds nothing, in light and in dark."""
+    async with visited(browser, tmp_path, color_scheme=scheme) as visit:
+        for view in await prepared(visit):
+            await visit.go(view)
+            found = await Axe().run(visit.page)
+            assert found.violations_count == 0, f"{view}: {found.generate_report()}"
+
+
+@pytest.mark.anyio
+async def test_no_view_is_wider_than_a_phone(browser: Browser, tmp_path: Path) -> None:
+    """Wide things scroll in their own frames; the page does not."""
+    async with visited(browser, tmp_path, **PHONE) as visit:
+        for view in await prepared(visit):
+            await visit.go(view)
+            width = await visit.page.evaluate("document.documentElement.scrollWidth")
+            assert width <= 360, view
+
+
+@pytest.mark.anyio
+async def test_colours_follow_the_system_or_the_visitor(browser: Browser, tmp_path: Path) -> None:
+    """Dark where the system is; a button changes it, and the choice is kept."""
+    async with visited(browser, tmp_path, color_scheme="dark") as visit:
+        page = visit.page
+        await visit.go("workflows")
+        paper = "getComputedStyle(document.body).backgroundColor"
+        assert await page.evaluate(paper) == "rgb(20, 24, 31)"
+        await page.get_by_role("button", name="Colours: system").click()
+        assert await page.evaluate(paper) == "rgb(255, 255, 255)"
+        await page.reload()
+        await expect(page.get_by_role("button", name="Colours: light")).to_be_visible()
+        assert await page.evaluate(paper) == "rgb(255, 255, 255)"
+
+
+STATIC = resources.files("agentmap_asgi.ui").joinpath("static")
+FILES = {path.name: path.read_text(encoding="utf-8") for path in STATIC.iterdir()}
+
+
+def test_the_files_are_small() -> None:
+    """All together less than 150 kB, as they are."""
+    assert sum(len(text.encode()) for text in FILES.values()) < 150_000
+
+
+def test_nothing_becomes_markup() -> None:
+    """No file uses what turns text into markup or code, styles in attributes, or another origin."""
+    forbidden: tuple[str, ...] = (
+        "innerHTML",
+        "outerHTML",
+        "insertAdjacentHTML",
+        "document.write",
+        "eval(",
+        "new Function",
+        "srcdoc",
+    )
+    forbidden += (' style="', "https://", "javascript:", 'onclick="', "<script>")
+    found = [(name, word) for name, text in FILES.items() for word in forbidden if word in text]
+    assert found == []
+    links = {name: text.replace("http://www.w3.org/2000/svg", "") for name, text in FILES.items()}
+    assert [name for name, text in links.items() if "http://" in text] == []
