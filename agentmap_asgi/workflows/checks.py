@@ -27,7 +27,9 @@ RESERVED: Final = frozenset(
 
 BEHIND: Final = {
     **dict.fromkeys(("batch", "stream"), "Start it by its graph_name in POST /execute."),
-    **dict.fromkeys(("graph", "schema", "source"), "With its file it is called file::{name}, not file/{name}."),
+    **dict.fromkeys(
+        ("diff", "graph", "schema", "source", "versions"), "With its file it is called file::{name}, not file/{name}."
+    ),
 }
 """Words that HTTP paths have further behind, and how a workflow of that name is reached nevertheless."""
 

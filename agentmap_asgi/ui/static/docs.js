@@ -130,6 +130,9 @@ function tryOut(one) {
   return form
 }
 
+const answers = (one, fits) => h("dl", {}, Object.entries(one.responses).filter(([status]) => fits(Number(status))).map(([status, { description, content }]) => [h("dt", {}, `${status} ${description}`),
+  h("dd", {}, content ? Object.entries(content).map(([kind, { schema }]) => h("div", {}, h("code", {}, kind), " ", kind.includes("json") ? typeOf(schema) : null)) : h("span", { class: "hint" }, "no content"))]))
+
 function operationView(one) {
   const bodies = Object.entries(one.requestBody?.content || {})
   return [h("p", { class: "crumb" }, h("a", { href: "#/" }, "Operations"), ` / ${sectionOf(one)}`),
@@ -137,8 +140,7 @@ function operationView(one) {
     one.parameters?.length ? [h("h2", {}, "Parameters"), h("div", { class: "table-frame", tabIndex: 0, role: "region", "aria-label": "Parameters" }, h("table", {}, h("thead", {}, h("tr", {}, ["Name", "In", "Type", "Meaning"].map((text) => h("th", { scope: "col" }, text)))),
       h("tbody", {}, one.parameters.map((part) => h("tr", {}, h("th", { scope: "row" }, h("code", {}, part.name), part.required ? h("span", { class: "required" }, " required") : null), h("td", {}, part.in), h("td", {}, typeOf(part.schema)), h("td", {}, part.description || ""))))))] : null,
     bodies.map(([kind, { schema }]) => [h("h2", {}, "Body ", h("code", {}, kind)), schema?.type === "string" ? h("p", { class: "hint" }, "A file.") : [schema?.$ref ? h("p", {}, typeOf(schema)) : null, properties(schema)]]),
-    h("h2", {}, "Answers"), h("dl", { class: "answers" }, Object.entries(one.responses).map(([status, { description, content }]) => [h("dt", {}, `${status} ${description}`),
-      h("dd", {}, content ? Object.entries(content).map(([kind, { schema }]) => h("div", {}, h("code", {}, kind), " ", kind.includes("json") ? typeOf(schema) : null)) : h("span", { class: "hint" }, "no content"))])),
+    h("h2", {}, "Answers"), answers(one, (status) => status < 400), h("details", {}, h("summary", {}, "Refusals"), answers(one, (status) => status >= 400)),
     tryOut(one)]
 }
 
@@ -149,16 +151,19 @@ function modelView(name) {
     h("details", {}, h("summary", {}, "JSON Schema"), h("pre", { class: "value", tabIndex: 0 }, json(schema)))]
 }
 
+const operationLink = (one) => `#/operation/${encodeURIComponent(one.operationId)}`
+
 function overview(all) {
   return [h("h1", {}, described.info.title), h("p", { class: "facts" }, `version ${described.info.version}`, h("a", { href: new URL("openapi.json", base).href }, "openapi.json"), h("span", {}, `${all.length} operations`)),
-    h("p", {}, "Every operation answers JSON; what is refused is a problem document with a stable code. Choose one to see what it takes, and to try it.")]
+    h("p", {}, "Every operation answers JSON; what is refused is a problem document with a stable code. Choose one to see what it takes, and to try it."),
+    h("h2", {}, "Run a workflow"), h("ul", {}, all.filter((one) => sectionOf(one) === "workflows").map((one) => h("li", {}, h("a", { href: operationLink(one) }, one.summary), one.description ? h("span", { class: "hint" }, ` ${one.description}`) : null)))]
 }
 
 function list(all, current) {
-  const sections = new Map()
+  const sections = new Map([["workflows", []]])
   for (const one of all) sections.set(sectionOf(one), [...(sections.get(sectionOf(one)) || []), one])
-  const item = (one) => h("li", {}, h("a", { href: `#/operation/${encodeURIComponent(one.operationId)}`, "aria-current": one === current ? "page" : undefined }, h("span", { class: `method ${one.method}` }, one.method.toUpperCase()), " ", h("span", {}, one.summary || one.path)))
-  return [[...sections].map(([name, held]) => h("details", { open: held.length < 40 }, h("summary", {}, name), h("ul", {}, held.map(item)))),
+  const item = (one) => h("li", {}, h("a", { href: operationLink(one), "aria-current": one === current ? "page" : undefined }, h("span", { class: `method ${one.method}` }, one.method.toUpperCase()), " ", h("span", {}, one.summary || one.path)))
+  return [[...sections].filter(([, held]) => held.length).map(([name, held]) => h("details", { open: held.length < 40 }, h("summary", {}, name), h("ul", {}, held.map(item)))),
     h("details", {}, h("summary", {}, "models"), h("ul", {}, Object.keys(described.components.schemas).sort().map((name) => h("li", {}, h("a", { href: `#/model/${name}` }, name)))))]
 }
 

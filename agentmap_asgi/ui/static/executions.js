@@ -1,7 +1,7 @@
 // The list of executions, with filters and pages; and those that wait for an answer.
 
 import { get, query } from "./api.js"
-import { badge, fill, h, seconds, short, time } from "./dom.js"
+import { badge, fill, h, seconds, time } from "./dom.js"
 import { waitForm } from "./waits.js"
 import { executionLink, workflowLink } from "./workflows.js"
 
@@ -43,9 +43,11 @@ export async function executionsPage({ main, signal, asked, go }) {
   }
   const field = (label, input) => h("div", { class: "field" }, h("label", { htmlFor: input.id }, label), input)
   const form = h("form", { class: "filters", role: "search", "aria-label": "Filters", onsubmit: (event) => { event.preventDefault(); apply() }, onchange: () => apply() },
-    field("State", select), field("Workflow", graphs), field("Tag", h("input", { id: "f-tag", name: "tag", type: "search", value: filters.tag })),
-    field("From", h("input", { id: "f-since", name: "since", type: "datetime-local", value: local(filters.since) })),
-    field("Until", h("input", { id: "f-until", name: "until", type: "datetime-local", value: local(filters.until) })),
+    field("State", select), field("Workflow", graphs),
+    h("details", { class: "more", open: Boolean(filters.tag || filters.since || filters.until) }, h("summary", {}, "More filters"), h("div", { class: "filters" },
+      field("Tag", h("input", { id: "f-tag", name: "tag", type: "search", value: filters.tag })),
+      field("From", h("input", { id: "f-since", name: "since", type: "datetime-local", value: local(filters.since) })),
+      field("Until", h("input", { id: "f-until", name: "until", type: "datetime-local", value: local(filters.until) })))),
     Object.values(filters).some(Boolean) ? h("a", { class: "button", href: "#/executions" }, "Clear") : null)
   const apply = () => {
     const given = Object.fromEntries(new FormData(form))
@@ -62,7 +64,7 @@ export async function executionsPage({ main, signal, asked, go }) {
 
 function row(one) {
   return h("tr", {},
-    h("th", { scope: "row" }, h("a", { href: executionLink(one.execution_id) }, short(one.execution_id, 22))),
+    h("th", { scope: "row" }, h("a", { href: executionLink(one.execution_id), title: one.execution_id }, one.execution_id.length > 22 ? `…${one.execution_id.slice(-12)}` : one.execution_id)),
     h("td", {}, badge(one.status)),
     h("td", {}, h("a", { href: workflowLink(one.graph_id || one.graph_name) }, one.graph_name)),
     h("td", {}, time(one.created_at)), h("td", {}, seconds(one.execution_time)), h("td", {}, one.nodes_executed ?? "–"),
