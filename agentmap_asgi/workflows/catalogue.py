@@ -201,7 +201,14 @@ class Catalogue:
         content = data if isinstance(data, bytes) else None
         read = self._shelf.reads.get(name)
         known = read is not None and content is not None and read.digest == hashlib.sha256(content).digest()
-        found = rows_of(content, workflow, self.diagnostics(workflow), max_bytes=self.config.max_csv_bytes)
+        found = rows_of(
+            content,
+            workflow,
+            self.diagnostics(workflow),
+            max_bytes=self.config.max_csv_bytes,
+            max_rows=self.config.max_csv_rows,
+            only=self.config.sheet,
+        )
         return {**found, "changed": not known}
 
     def has(self, workflow: Workflow) -> bool:
