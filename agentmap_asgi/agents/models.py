@@ -66,6 +66,8 @@ class Desk:
     tools: Mapping[str, Tool]
     keys: frozenset[str] | None
     """Names of secrets; None when they cannot be listed."""
+    installed: bool = True
+    """Whether there are the packages that ask models."""
 
     def provider(self, kind: str, written: str) -> Provider | None:
         """The one a row names; else the one of the agent's name, or the first of its kind; else the first."""
@@ -105,7 +107,8 @@ def desk_of(config: AgentMapConfig, context: AgentMapContext) -> Desk:
     keys = frozenset(context.secrets) if isinstance(context.secrets, Mapping) else None
     if context.secrets is None:
         keys = frozenset()
-    return Desk(providers_of(config.providers), tools_of(context), keys)
+    providers = providers_of(config.providers)
+    return Desk(providers, tools_of(context), keys, not providers or find_spec("pydantic_ai") is not None)
 
 
 def configured(kind: str, row: Agent, config: AgentMapConfig, context: AgentMapContext) -> Agent:
@@ -305,7 +308,7 @@ def check_model(desk: Desk, kind: str, node: Node, option: str) -> Iterator[Find
                 seats.append((other, bool(model or other.model)))
         for one, has_model in seats:
             yield from _check_seat(desk, node, one, has_model)
-    if find_spec("pydantic_ai") is None and desk.providers:
+    if not desk.installed:
         message = f"{node.name!r} asks a model, and the packages for that are not installed"
         yield Finding("AM-A009", "error", message, f"{EXTRA}.", "AgentType")
 

@@ -56,7 +56,8 @@ def certificates(provider: Provider) -> ssl.SSLContext:
 def model_of(provider: Provider, name: str, key: str | None, trusted: ssl.SSLContext) -> tuple[Model, Any]:
     """(a model, what closes its connections). Imports the provider's package, so not for the event loop."""
     url = provider.base_url or None
-    client = AsyncClient(timeout=Timeout(provider.timeout), verify=trusted, follow_redirects=True)
+    # A redirect would take the key to another host.
+    client = AsyncClient(timeout=Timeout(provider.timeout), verify=trusted, follow_redirects=False)
     if provider.kind == "openai":
         from openai import AsyncOpenAI
         from pydantic_ai.models.openai import OpenAIChatModel

@@ -75,8 +75,8 @@ T = TypeVar("T")
 class Extra:
     """What only runs have that wait, are brought back, or run other workflows."""
 
-    __slots__ = ("answered", "attempts", "begun", "children", "items", "listeners", "open", "owners", "parts", "ready",
-                 "restored", "spent", "usage", "waiting", "watchers")  # fmt: skip
+    __slots__ = ("answered", "attempts", "begun", "children", "items", "left", "listeners", "open", "owners", "parts",
+                 "ready", "restored", "spent", "usage", "waiting", "watchers")  # fmt: skip
 
     def __init__(self) -> None:
         self.begun: set[Visit] = set()
@@ -85,6 +85,8 @@ class Extra:
         """The next attempt of nodes that were being tried before this run was restored."""
         self.items: dict[Visit, dict[int, tuple[Any, Any]]] = {}
         """Items of a Map_Over that were done before this run was restored: (value, error) by index."""
+        self.left: set[tuple[int, int, int | None]] = set()
+        """Runs of nodes, and items, whose attempt was given up while a thread of it still runs."""
         self.children: dict[str, Run] = {}
         """Sub-workflows that have not been taken account of, by step."""
         self.ready: list[Token] = []

@@ -297,7 +297,8 @@ class Performing:
                 again = not isinstance(failure, LimitReached | Interrupted) and (
                     kind in retry.on or failure.code in retry.on
                 )
-                if isinstance(failure, NodeTimeout) and node.agent.mode == "thread":
+                if self.extra.left and (token.at, token.visit, item) in self.extra.left:
+                    self.extra.left.discard((token.at, token.visit, item))
                     again = again and node.may_run_again
                 if attempt >= retry.attempts or not again:
                     failure.attempt = attempt  # type: ignore[attr-defined]
@@ -382,6 +383,7 @@ class Performing:
             scope = call.node_scope
             if failure is not None and self.host.threads.left_behind(call, self._returned(scope, failure)):
                 self.root.threads_left += 1
+                self.own().left.add((token.at, token.visit, item))
             elif scope is not None:
                 await scope.aclose(failure)
 

@@ -74,6 +74,7 @@ class PlanNode:
         Raises ResultInvalid, OutputTooLarge or RoutingInvalid.
         """
         flag, goto, updates = True, None, None
+        also: dict[str, Any] = {}
         value = result
         if result.__class__ is Outcome:
             value, flag, goto_name, updates = result
@@ -83,12 +84,13 @@ class PlanNode:
                     raise RoutingInvalid(f"{goto_name!r} is not among the nodes that {self.name!r} may route to")
         if not self.trusted:
             value = copied(value, "The result", limit=max_output)
+            if updates is not None:
+                also = copied(dict(updates), "The result", limit=max_output)
             if self.agent.outside:
-                also = {} if updates is None else copied(dict(updates), "The result", limit=max_output)
                 return {**self.declared(value), **also}, flag, goto
             if value.__class__ is dict and len(value) == 1 and value.get("state_updates").__class__ is dict:
-                return self._updates(value["state_updates"], flag, goto)
-        return self.stored(value), flag, goto
+                return self._updates({**value["state_updates"], **also}, flag, goto)
+        return (self.stored(value) | also if also else self.stored(value)), flag, goto
 
     def _updates(
         self, updates: dict[str, Any], flag: bool, goto: int | None

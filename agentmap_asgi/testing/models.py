@@ -39,11 +39,14 @@ class Asks:
 
 @dataclass(frozen=True, slots=True)
 class Fails:
-    """The server refuses with an HTTP status, and says when to come again (`retry_after`, in seconds)."""
+    """The server refuses with an HTTP status, and says when to come again (`retry_after`, in seconds), or where to
+    go (`location`).
+    """
 
     status: int = 500
     retry_after: float | None = None
     message: str = "The server does as it was told"
+    location: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,11 +198,11 @@ class FakeModels:
     ) -> bool:
         answer, cut = Answer(""), NEVER
         match turn:
-            case Fails(status, retry_after, message):
-                headers = {}
+            case Fails(status, retry_after, message, location):
+                headers = {"location": location} if location else {}
                 if retry_after is not None:
                     whole_seconds = str(math.ceil(retry_after))
-                    headers = {"retry-after": whole_seconds, "retry-after-ms": str(round(retry_after * 1000))}
+                    headers |= {"retry-after": whole_seconds, "retry-after-ms": str(round(retry_after * 1000))}
                 await _send(writer, status, headers, json.dumps(protocol.error(status, message)).encode())
                 return True
             case Garbles(text):

@@ -259,6 +259,16 @@ async def test_a_key_is_nowhere(tmp_path: Path, caplog: pytest.LogCaptureFixture
     assert logs[0].startswith("The provider 'openai' is in trouble (HTTP 500); attempt 2 of 3 in 0.0")
 
 
+@protocols
+async def test_a_key_does_not_follow_redirects(tmp_path: Path, protocol: str) -> None:
+    """It is sent to the address of the settings and to no other."""
+    async with FakeModels("Good day", repeat=True) as other:
+        elsewhere = Fails(307, location=f"{other.url}/v1/chat/completions")
+        async with FakeModels(elsewhere, repeat=True) as fake:
+            done = await ask(tmp_path, fake, asking(protocol), fields={"key": "KEY"}, secrets={"KEY": KEY})
+    assert (done["status"], other.requests) == ("failed", [])
+
+
 async def test_fallbacks_are_asked_in_turn(tmp_path: Path) -> None:
     """When a provider gives up or refuses; of the row, or of the table."""
     async with FakeModels(Fails(401), Fails(500), "From Google") as fake:

@@ -175,6 +175,31 @@ async def test_errors_fail_the_node(tmp_path: Path) -> None:
     assert done["error"]["code"] == "result_invalid"
 
 
+async def test_a_tool_that_hangs_is_not_called_again_meanwhile(tmp_path: Path) -> None:
+    """Its thread runs on after the row's Timeout, so that a Retry waits for a tool that may run twice."""
+    calls = []
+    free = threading.Event()
+
+    def stuck(city: str) -> str:
+        calls.append(city)
+        free.wait(10)
+        return city
+
+    try:
+        row = calling(timeout="100ms", retry="3")
+        async with serving(tmp_path, [row], tools=[stuck]) as made:
+            done = await made.execute_workflow("Flow", {"city": "Bern"})
+            assert (done["error"]["code"], calls, made.readiness()["threads_in_use"]) == ("timeout", ["Bern"], 1)
+            free.set()
+        async with serving(tmp_path, [row | {"Context": '{"idempotent": true}'}], tools=[stuck]) as made:
+            free.clear()
+            done = await made.execute_workflow("Flow", {"city": "Bern"})
+            assert (done["error"]["code"], len(calls)) == ("timeout", 4)
+            free.set()
+    finally:
+        free.set()
+
+
 async def test_what_a_tool_returns_is_data(tmp_path: Path) -> None:
     """It sets the field of Output_Field, whatever it looks like."""
     updates = {"state_updates": {"role": "admin"}}
