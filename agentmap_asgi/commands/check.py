@@ -1,15 +1,19 @@
-"""`check`: everything that is wrong with workflow files."""
+"""`check`: everything that is wrong with workflow files, shown at its cells; `--fix` mends what needs no decision."""
 
 from __future__ import annotations
 
 import argparse
-import json
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .source import add_source, service_of
+from .source import add_sheet, add_source, service_of
 
 if TYPE_CHECKING:
+    from ..services.agentmap import AgentMapService
     from ..workflows.diagnostics import Diagnostic
+
+FORMATS = ("text", "json", "sarif", "github")
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -19,26 +23,70 @@ def add(parser: argparse.ArgumentParser) -> None:
         "2 when the files could not be read."
     )
     add_source(parser, optional=True)
-    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    add_sheet(parser)
+    parser.add_argument(
+        "--format",
+        choices=FORMATS,
+        default="text",
+        help="text with the rows, one JSON object a line, a SARIF log, or annotations for GitHub (%(default)s)",
+    )
+    parser.add_argument("--json", action="store_const", const="json", dest="format", help="the same as --format json")
+    parser.add_argument("--fix", action="store_true", help="mend in CSV files what needs no decision, then check")
     parser.set_defaults(command=_check)
 
 
 def _check(arguments: argparse.Namespace) -> int:
     from ..workflows.paths import check_paths
+    from ..workflows.reports import FORMATS, Places
 
     service = service_of(arguments)
+    if arguments.fix and _fix(service):
+        service = service_of(arguments)
     catalogue = service.catalogue
     further = [one for workflow in catalogue.workflows for one in check_paths(workflow, service.registry)]
     found = sorted([*catalogue.findings, *further], key=_place)
-    for diagnostic in found:
-        print(json.dumps(diagnostic.to_dict(), ensure_ascii=False) if arguments.json else diagnostic)
+    for line in FORMATS[arguments.format](found, Places(lambda file: _bytes(service, file))):
+        print(line)
     errors = sum(diagnostic.severity == "error" for diagnostic in found)
-    if not arguments.json:
+    if arguments.format == "text":
         files = f"{len(catalogue.files)} file{'s' * (len(catalogue.files) != 1)}"
         workflows = f"{len(catalogue.workflows)} workflow{'s' * (len(catalogue.workflows) != 1)}"
         print(f"{workflows} in {files}: {errors} error{'s' * (errors != 1)}, {len(found) - errors} to note")
     return 1 if errors else 0
 
 
-def _place(diagnostic: Diagnostic) -> tuple[str, int]:
-    return diagnostic.file, diagnostic.row or 0
+def _fix(service: AgentMapService) -> bool:
+    """Whether any file was changed."""
+    from ..workflows.fixing import fixed
+    from ..workflows.package import Unreadable
+
+    changed = False
+    for file in service.catalogue.files:
+        path, data = _path(service, file), _bytes(service, file)
+        if data is None or path.suffix.lower() != ".csv":
+            continue
+        try:
+            new, count = fixed(data, lambda text, file=file: service.catalogue.read(text, file).findings)  # type: ignore[misc]
+        except Unreadable:
+            continue  # the check says why
+        if new != data:
+            path.write_bytes(new)
+            changed = True
+            print(f"{file}: {count} cell{'s' * (count != 1)} mended", file=sys.stderr)
+    return changed
+
+
+def _path(service: AgentMapService, file: str) -> Path:
+    source = service.catalogue.source
+    return source if source.is_file() else source / file
+
+
+def _bytes(service: AgentMapService, file: str) -> bytes | None:
+    try:
+        return _path(service, file).read_bytes()
+    except OSError:
+        return None
+
+
+def _place(diagnostic: Diagnostic) -> tuple[str, str, int]:
+    return diagnostic.file, diagnostic.sheet or "", diagnostic.row or 0

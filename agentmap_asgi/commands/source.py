@@ -21,6 +21,10 @@ def add_source(parser: argparse.ArgumentParser, *, optional: bool = False) -> No
     parser.add_argument("--config", metavar="FILE", help="a TOML file with settings; AGENTMAP_* variables win over it")
 
 
+def add_sheet(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--sheet", metavar="NAME", help="read only this sheet of spreadsheets (the setting sheet)")
+
+
 def add_graph(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("graph", metavar="GRAPH", help="the workflow's name, or file::Name")
 
@@ -34,6 +38,8 @@ def service_of(arguments: argparse.Namespace, **settings: Any) -> AgentMapServic
     config = AgentMapConfig.from_env(file=arguments.config)
     if arguments.source is None and config.csv_path is None:
         raise ConfigError("Say where the workflows are: name a file or folder, or set csv_path (AGENTMAP_CSV_PATH)")
+    if getattr(arguments, "sheet", None) is not None:
+        settings["sheet"] = arguments.sheet
     with quiet():
         context = AgentMapContext(secrets=secrets_of(config))
         return AgentMapService(replace(config, **settings), source=arguments.source, context=context)

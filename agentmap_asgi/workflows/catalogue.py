@@ -254,7 +254,7 @@ class Catalogue:
                 reads[name] = before
             else:
                 ended = data.rstrip(b"\0")[-1:] in (b"\n", b"\r")
-                reads[name] = _Read(self._read(data, name), digest, ended)
+                reads[name] = _Read(self.read(data, name), digest, ended)
         return dict(sorted(reads.items()))
 
     def _look_again(self, known: Mapping[str, _Read]) -> dict[str, _Read]:
@@ -297,7 +297,8 @@ class Catalogue:
             tuple(found for found in self.findings if found.severity == "error"),
         )
 
-    def _read(self, data: bytes, name: str) -> Loaded:
+    def read(self, data: bytes, name: str) -> Loaded:
+        """What a file with these bytes would hold; nothing is served of it."""
         return read_workflows(
             data,
             name,

@@ -75,12 +75,8 @@ def read(data: bytes, file: str, *, max_bytes: int) -> Sheet | list[Diagnostic]:
     text, suspicious = decoded(data)
     if "\0" in text:
         return [_not_text(data, text, file)]
-    written = _SEP.match(text)
-    if written:
-        # Spreadsheets hide this line: it counts as a text line and not as a row.
-        text = "\n" + text[written.end() :]
+    text, written, delimiter = dialect(text)
     count = _lines(text)
-    delimiter = _delimiter(text, written[1] if written else None)
     lines = chain(io.StringIO(text, newline=""), (END,))
     records: _Reader = csv.reader(lines, delimiter=delimiter)  # type: ignore[assignment]
     row = -1 if written else 0
@@ -115,6 +111,15 @@ def read(data: bytes, file: str, *, max_bytes: int) -> Sheet | list[Diagnostic]:
         message = f"The cells are separated by {shown}" + ", as the line sep= says" * (written is not None)
         opened.diagnostics.append(diagnostic("AM-D006", message, file=file, row=opened.row))
     return opened
+
+
+def dialect(text: str) -> tuple[str, re.Match[str] | None, str]:
+    """(the text with an empty line in place of `sep=`, that line, the delimiter)."""
+    written = _SEP.match(text)
+    if written:
+        # Spreadsheets hide this line: it counts as a text line and not as a row.
+        text = "\n" + text[written.end() :]
+    return text, written, _delimiter(text, written[1] if written else None)
 
 
 def of_grid(grid: Grid, file: str) -> Sheet | list[Diagnostic]:

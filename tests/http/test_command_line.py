@@ -152,6 +152,20 @@ def test_files_are_checked(source: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert (status, {json.loads(line)["code"] for line in out.splitlines()}) == (1, {"AM-A001", "AM-R001"})
 
 
+def test_files_are_mended(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`--fix` writes what needs no decision, then checks; the other formats are for programs."""
+    bad = source.parent / "bad.csv"
+    bad.write_text("GraphName,Node,AgentType,Edge\nG,A,ecko,B\n,B,echo,\n")
+    status, out, _ = run(capsys, "check", bad, "--format", "github")
+    assert (status, out.startswith("::error file=bad.csv,")) == (1, True)
+    assert json.loads(run(capsys, "check", bad, "--format", "sarif")[1])["version"] == "2.1.0"
+    status, out, err = run(capsys, "check", bad, "--fix")
+    assert (status, out, err) == (0, "1 workflow in 1 file: 0 errors, 0 to note\n", "bad.csv: 2 cells mended\n")
+    assert bad.read_text() == "GraphName,Node,AgentType,Edge\nG,A,echo,B\nG,B,echo,\n"
+    bad.write_text('Node\n"A')
+    assert run(capsys, "check", bad, "--fix")[0] == 1
+
+
 def test_checking_looks_at_the_single_paths(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A field that one path leaves out is reported where it is read."""
     rows = ["A,branching,B,C,x,,", "B,,,,,text,D", "C,,,,,,D", "D,,,,text,,"]
