@@ -63,7 +63,7 @@ class Keeper:
         self._backend: tuple[int, Any] | None = None
         self._reconnected: float | None = None
         self._beaten = self._buried = 0.0
-        self._ending = False
+        self._ending = self._hurried = self._greeted = False
         self._woken, self._waking = os.pipe()
         os.set_blocking(self._woken, False)
         os.set_blocking(self._waking, False)
@@ -118,7 +118,8 @@ class Keeper:
     def _wait(self, seconds: float) -> None:
         """Until it is time to look at the others; meanwhile news are told and heard."""
         end = time.monotonic() + seconds
-        while not self._ending and (left := end - time.monotonic()) > 0:
+        self._hurried = False
+        while not (self._ending or self._hurried) and (left := end - time.monotonic()) > 0:
             there = self._connection is not None and not self._connection.closed
             pause = max(0.0, self._told + SPACING - time.monotonic()) if self._news else left
             sources: list[Any] = [] if self._news else [self._woken]
@@ -143,6 +144,7 @@ class Keeper:
         mine = connection.info.backend_pid
         for note in connection.notifies(timeout=0):
             if note.pid != mine:
+                self._hurried = self._hurried or not self.others  # somebody has just come
                 with suppress(ValueError):
                     self.heard([str(topic) for topic in json.loads(note.payload)])
 
@@ -154,6 +156,9 @@ class Keeper:
             if found is not None and found[0]:
                 self.forgotten()
             self._beaten = now
+        if not self._greeted:
+            self._greeted = True
+            connection.execute("SELECT pg_notify(%s, '[]')", [self._channel])
         self.others = tuple(Peer(*row) for row in connection.execute(LOOK, [self.process]).fetchall())
         self.dead = self._peers.dead(self.others, time.monotonic(), self._reconnected)
         if self.dead and now - self._buried >= BURIAL:
@@ -172,6 +177,7 @@ class Keeper:
                 self._backend = backend_of(connection)
                 connection.execute(LOCK, [self._lock])
                 connection.execute(f"LISTEN {self._channel}".encode())
+                self._greeted = False
             except BaseException:
                 with suppress(psycopg.Error):
                     connection.close()
