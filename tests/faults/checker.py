@@ -1,7 +1,7 @@
 """Looks at what is left when everything has ended, and says which promise was broken.
 
-It reads the store with `sqlite3` and plain JSON, not with the code that is being tested, and compares it with the
-effects of the agents and with what clients were told.
+It reads the store with `sqlite3` (or psycopg) and plain JSON, not with the code that is being tested, and compares it
+with the effects of the agents and with what clients were told.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from world import EFFECTS, KEYS, MEANT, STORE, TOLD, VISITS, WAITS, lines, result_of
+from world import EFFECTS, KEYS, MEANT, STORE, TOLD, VISITS, WAITS, lines, placed, result_of
 
 RAN, BEGAN, FINISHED, ENDED, ITEM = 1, 2, 3, 6, 5
 """Kinds of entries. Fixed here, because they are in files."""
@@ -59,20 +59,31 @@ def _mark(definition: str) -> str:
     return found[1] if found else ""
 
 
+def tables(file: Path) -> Any:
+    """A connection to where the executions of a folder are kept."""
+    where = placed(file.parent)
+    if not where:
+        return connect(file)
+    import psycopg
+    from psycopg.conninfo import make_conninfo
+
+    return psycopg.connect(make_conninfo(where["storage_url"], options=f"-c search_path={where['storage_schema']}"))
+
+
 def stored(file: Path) -> dict[str, Stored]:
-    with closing(connect(file)) as connection:
-        connection.execute("BEGIN")
+    with closing(tables(file)) as connection:
+        connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ" if placed(file.parent) else "BEGIN")
         texts = dict(connection.execute("SELECT hash, text FROM definitions").fetchall())
         entries: dict[str, dict[str, list[tuple[int, list[Any]]]]] = defaultdict(lambda: defaultdict(list))
         for execution, path, number, text in connection.execute(
             "SELECT execution, path, sequence, text FROM entries ORDER BY execution, path, sequence"
-        ):
+        ).fetchall():
             entries[execution][path].append((number, json.loads(text)))
         found = {}
         for row in connection.execute(
             "SELECT id, graph_name, status, sequence, runner, attempt, waits, head, document, definition "
             "FROM executions WHERE namespace = 'world'"
-        ):
+        ).fetchall():
             name, graph, status, sequence, runner, attempt, waits, head, document, definition = row
             began = json.loads(head)
             below = next(iter(began.get("parts", {}).values()), definition)
@@ -106,7 +117,7 @@ class Lives:
     def crash(self, folder: Path) -> None:
         """Note what is committed. Nobody else may be running, or `finished` is a moment late, which is harmless."""
         self.crashes += 1
-        if not (folder / STORE).exists():
+        if not (folder / STORE).exists() and not placed(folder):
             return
         found = stored(folder / STORE)
         effects = Counter(line["key"] for line in lines(folder / EFFECTS))

@@ -2,7 +2,7 @@
 
 Everything is in one folder: `flows.csv`, `store.db`, `effects` (what agents did), `told` (what clients were told) and
 `meant` (what they were about to ask). The three lists are written like an agent should write to the world: with
-O_APPEND, one line a write, and an fsync.
+O_APPEND, one line a write, and an fsync. A file `postgresql`, with a URL and a schema, stands in place of `store.db`.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ FLOWS: Final = "flows.csv"
 EFFECTS: Final = "effects"
 TOLD: Final = "told"
 MEANT: Final = "meant"
+PLACE: Final = "postgresql"
 GRACE: Final = 1.0
 """Seconds that running nodes get when a worker stops."""
 
@@ -224,7 +225,15 @@ class Agents:
 
 def settings(folder: Path, *, storage: str = "", **given: Any) -> AgentMapConfig:
     more: dict[str, Any] = {"patrol_seconds": 0.05, "shutdown_grace": GRACE, "max_recoveries": 1_000_000, **given}
-    return AgentMapConfig(storage_url=f"sqlite:///{storage or folder / STORE}", namespace="world", **more)
+    where = placed(folder) or {"storage_url": f"sqlite:///{storage or folder / STORE}"}
+    return AgentMapConfig(namespace="world", **where, **more)
+
+
+def placed(folder: Path) -> dict[str, str]:
+    """The settings that name the tables in PostgreSQL, if it is there that executions are kept."""
+    file = folder / PLACE
+    found: dict[str, str] = json.loads(file.read_text()) if file.exists() else {}
+    return found
 
 
 def service(
