@@ -225,14 +225,14 @@ class Agents:
 
 def settings(folder: Path, *, storage: str = "", **given: Any) -> AgentMapConfig:
     more: dict[str, Any] = {"patrol_seconds": 0.05, "shutdown_grace": GRACE, "max_recoveries": 1_000_000, **given}
-    where = placed(folder) or {"storage_url": f"sqlite:///{storage or folder / STORE}"}
+    where: dict[str, Any] = placed(folder) or {"storage_url": f"sqlite:///{storage or folder / STORE}"}
     return AgentMapConfig(namespace="world", **where, **more)
 
 
-def placed(folder: Path) -> dict[str, str]:
+def placed(folder: Path) -> dict[str, Any]:
     """The settings that name the tables in PostgreSQL, if it is there that executions are kept."""
     file = folder / PLACE
-    found: dict[str, str] = json.loads(file.read_text()) if file.exists() else {}
+    found: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
     return found
 
 
