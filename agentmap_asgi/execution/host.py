@@ -10,6 +10,7 @@ from ..config import AgentMapConfig
 from ..context import AgentMapContext
 from ..stores.store import Store
 from ..workflows.model import Workflow
+from .limits import Limits
 from .plan import Plan
 from .threads import Threads
 
@@ -39,6 +40,7 @@ class Host(Protocol):
     context: AgentMapContext
     loop: asyncio.AbstractEventLoop
     threads: Threads
+    limits: Limits
     store: Store
     runner_id: str | None
     waits_for_commits: bool

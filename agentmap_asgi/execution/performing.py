@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Mapping
 from contextvars import Context
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from ..agents.registry import Outcome
@@ -281,7 +282,11 @@ class Performing:
         attempt = 1 if item is not None else self.extra.attempts.pop((token.at, token.visit), 1)
         while True:
             try:
-                result = await self._attempt(token, node, values, attempt, item)
+                if node.bounds is None:
+                    result = await self._attempt(token, node, values, attempt, item)
+                else:
+                    work = partial(self._attempt, token, node, values, attempt, item)
+                    result = await self.host.limits.under(node.bounds, values, token, work)
                 return read(result, self.plan.limit), attempt
             except Held:
                 if attempt > 1:
@@ -492,7 +497,8 @@ class Performing:
             raise MapOverInvalid(f"Map_Over names {field!r}, which is no list")
         options = node.node.options
         on_error = options.get("on_item_error", "fail")
-        most = max(1, int(options.get("concurrency", 10)))
+        given = options.get("concurrency")
+        most = max(1, given) if isinstance(given, int) else 10
         results: list[Any] = [MISSING] * len(items)
         done = self.extra.items.pop((token.at, token.visit), {})
         for index, (value, error) in done.items():

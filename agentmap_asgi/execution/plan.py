@@ -11,6 +11,7 @@ from ..agents.registry import Agent, Outcome, Registry, Site, Step
 from ..errors import Interrupted, ResultInvalid, RoutingInvalid
 from ..workflows.model import FunctionRoute, Node, Route, Workflow
 from .fields import SPECIAL, bind, finder, getter
+from .limits import Bounds, bounds_of
 from .order import Order
 from .templates import Renderer, Template
 from .values import copied
@@ -29,8 +30,8 @@ Targets = tuple[int, ...] | FunctionRoute
 class PlanNode:
     """One node, ready to run."""
 
-    __slots__ = ("agent", "asks", "bindings", "child_fields", "choices", "collect", "compiled", "continues", "error",
-                 "failure", "index", "ko", "may_run_again", "name", "node", "ok", "output", "outputs", "plain",
+    __slots__ = ("agent", "asks", "bindings", "bounds", "child_fields", "choices", "collect", "compiled", "continues",
+                 "error", "failure", "index", "ko", "may_run_again", "name", "node", "ok", "output", "outputs", "plain",
                  "prompt", "step", "success", "trusted")  # fmt: skip
 
     index: int
@@ -64,6 +65,8 @@ class PlanNode:
     choices: Mapping[str, int]
     """Nodes the agent may route to by itself."""
     bindings: tuple[Any, ...]
+    bounds: Bounds | None
+    """How many of it at once, and how often, over all executions."""
     prompt: Renderer
     child_fields: tuple[tuple[str, str], ...]
     """Sub-workflows: (field of this state, field of the child's state) for each `parent=child` of Output_Field."""
@@ -255,6 +258,7 @@ def _inline(plan: PlanNode) -> bool:
         and node.retry is None
         and node.timeout is None
         and node.map_over is None
+        and plan.bounds is None
         and not has_secrets(node.options)
     )
 
@@ -271,11 +275,18 @@ def _compiled(node: Node, agent: Agent, site: Site, index: Mapping[str, int], nu
     plan = PlanNode()
     plan.index, plan.name, plan.node, plan.agent = number, node.name, node, agent
     timed = node.timeout is not None and not agent.waits
-    policies = node.retry is not None or timed or node.map_over is not None
+    plan.bindings = bind(node.inputs, agent.expected_params)
+    plan.bounds = bounds_of(
+        node.options,
+        f"{node.graph}::{node.name}",
+        finder(plan.bindings, state=True),
+        items=node.map_over is not None,
+        foreign=agent.options or {},
+    )
+    policies = node.retry is not None or timed or node.map_over is not None or plan.bounds is not None
     plan.compiled = None if agent.compile is None else agent.compile(node, site)
     plan.step = None if policies else plan.compiled
     plan.trusted = plan.compiled is not None or agent.sub_workflow
-    plan.bindings = bind(node.inputs, agent.expected_params)
     if node.map_over is not None:
         plan.bindings = (*plan.bindings, ("item", getter("item")), ("index", getter("index")))
     plan.child_fields = ()

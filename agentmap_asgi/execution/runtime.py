@@ -36,6 +36,7 @@ from .document import stored_document
 from .executor import Run
 from .host import Facts
 from .ledger import AGAIN
+from .limits import Limits
 from .parts import kept
 from .plan import Plan
 from .records import ENDED, RESUMED, SUSPENDED, stamp, width
@@ -89,6 +90,7 @@ class Runtime:
         self.loop = asyncio.get_running_loop()
         self.services = AppScope(context)
         self.threads = Threads(self.loop, config.max_threads)
+        self.limits = Limits()
         self.running: set[Run] = set()
         """Executions that hold a slot; sub-workflows run in their parent's."""
         self.live: dict[str, Run] = {}

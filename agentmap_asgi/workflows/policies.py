@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from ..agents.options import Option, check_declared, declared
 from ..agents.registry import Agent
+from ..execution.limits import bound_of
 from .diagnostics import Finding, Severity
 from .model import Node
 from .options import REPLACING
@@ -19,7 +20,7 @@ WORDS: Final = {
 }
 """Options that take one of a few words."""
 
-WATCHED: Final = frozenset({*WORDS, "concurrency", "idempotent"})
+WATCHED: Final = frozenset({*WORDS, "concurrency", "idempotent", "rate"})
 
 COMMON_OPTIONS: Final = declared(
     Option(
@@ -38,7 +39,8 @@ COMMON_OPTIONS: Final = declared(
         default="fail",
         choices=WORDS["on_item_error"],
     ),
-    Option("concurrency", "whole", "Items of Map_Over that run at once.", default=10, least=1),
+    Option("concurrency", "any", "Runs of the node at once, over all executions; a number with Map_Over: items (10)."),
+    Option("rate", "any", "Beginnings in a time, over all executions: 10/s, 100/minute, 5/10s."),
     Option("keywords", summary="Words by which an orchestrator finds the node."),
     Option("input_fields", "names", "As the column."),
     Option("output_field", "names", "As the column."),
@@ -87,7 +89,7 @@ def _check_values(node: Node, agent: Agent) -> Iterator[Finding]:
         value = node.options[key]
         used = _used(key, node)
         wanted = _wanted(key, value)
-        if wanted is None or (agent.options is None and used is False):
+        if wanted is None or (used is False and (agent.options is None or key in agent.options)):
             continue  # an agent of the host's may have an option of that name with another meaning
         severity: Severity = "error" if used else "warning"
         message = f"{key} cannot be {repr(value)[:60]} on {node.name!r}"
@@ -96,11 +98,17 @@ def _check_values(node: Node, agent: Agent) -> Iterator[Finding]:
 
 def _used(key: str, node: Node) -> bool | None:
     """Whether the execution looks at an option of this row; None where every row may have it."""
-    if key in ("on_item_error", "concurrency"):
+    if key in ("on_item_error", "concurrency", "rate"):
         return node.map_over is not None
     if key == "output_validation":
         return len(node.outputs) > 1
     return None
+
+
+BOUNDS: Final = {
+    "concurrency": 'concurrency as a whole number from 1 on, without quotes, or {"limit": 3, "key": "crm"}',
+    "rate": 'rate as 10/s, 100/minute or 5/10s, or {"limit": "10/s", "key": "crm"}',
+}
 
 
 def _wanted(key: str, value: Any) -> str | None:
@@ -110,5 +118,4 @@ def _wanted(key: str, value: Any) -> str | None:
         return None if value in WORDS[key] else f"{key} as {', '.join(words)} or {last}"
     if key == "idempotent":
         return None if isinstance(value, bool) else "idempotent as true or false, without quotes"
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    return None if whole and value > 0 else "concurrency as a whole number from 1 on, without quotes"
+    return None if bound_of(key, value) is not None else BOUNDS[key]
