@@ -21,6 +21,7 @@ COMMANDS: Final = {
     "convert": "turn a CSV file into a workbook, or a spreadsheet into a CSV file",
     "graph": "draw a workflow",
     "agents": "list the agents that rows may name, with their options, inputs and results",
+    "scaffold": "begin the agents that a workflow file names and nobody has, with their tests",
     "keys": "make API keys",
     "store": "check, copy and clean up the file that executions are kept in",
     "version": "print the version",

@@ -10,6 +10,7 @@ from ..context import AgentMapContext
 from .builtin import BUILTINS
 from .folder import load_agents
 from .options import rows_of, shown_default
+from .plugins import installed
 from .registry import Agent, Registry
 from .tools import load_tools
 
@@ -20,7 +21,7 @@ def gathered(config: AgentMapConfig, context: AgentMapContext) -> Registry:
     if config.custom_agents_path is not None:
         own |= load_agents(config.custom_agents_path, own)
     with_tools = context.having_tools(load_tools(config, context))
-    return BUILTINS.configured(config, with_tools).extended(own)
+    return BUILTINS.configured(config, with_tools).extended({**installed(BUILTINS), **own})
 
 
 def described(agent: Agent) -> dict[str, Any]:
