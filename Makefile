@@ -19,7 +19,7 @@ help: ## list the commands
 	@echo "PORT=8001 make run          another port"
 	@echo "make test PYTHON=python3.13 VENV=.venv-3.13"
 
-run: $(VENV)/.installed-standalone ## serve the example workflows on http://127.0.0.1:8000
+run: $(VENV)/.installed-standalone ## serve the example workflows, and a page at http://127.0.0.1:8000/ui/
 	@$(RUN) -m agentmap_asgi serve $(WORKFLOWS) --host $(HOST) --port $(PORT)
 
 test: $(VENV)/.installed-test ## run the tests

@@ -14,7 +14,7 @@ from agentmap_asgi.http.operations import OPERATIONS
 pytest_plugins = ("browsers",)
 pytestmark = pytest.mark.anyio
 
-WORKFLOWS = 6
+WORKFLOWS = 7
 """Those of the flows that can be started."""
 
 

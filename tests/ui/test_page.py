@@ -65,6 +65,25 @@ async def test_a_stream_that_is_cut_off_goes_on(browser: Browser, tmp_path: Path
         assert numbers == [str(number) for number in range(1, 11)]
 
 
+async def test_what_a_node_tells_is_heard(browser: Browser, tmp_path: Path) -> None:
+    """Progress, log lines and the pieces of a text, while the node runs and somebody looks."""
+    world = World()
+    async with visited(browser, tmp_path, world) as visit:
+        page = visit.page
+        await visit.start("Story", {"name": "Ada"}, execution_id="heard", mode="async")
+        await visit.go("execution/heard")
+        reached = page.locator("[data-node=Tell]")
+        await expect(reached).to_have_attribute("data-state", "running")
+        await expect(page.locator(".live.live")).to_be_visible()
+        world.spoken.set()
+        told = page.locator(".told")
+        await expect(told).to_contain_text("Once upon a time")
+        await expect(told).to_contain_text("Page one is read")
+        await expect(told.get_by_role("progressbar", name="Reading")).to_have_attribute("value", "0.4")
+        world.gate.set()
+        await expect(reached).to_have_attribute("data-state", "completed")
+
+
 async def test_questions_are_answered(browser: Browser, tmp_path: Path) -> None:
     """A form with its errors at the fields, an approval, a choice, a text, and a text to edit."""
     async with visited(browser, tmp_path) as visit:

@@ -51,6 +51,7 @@ FLOWS = (
     'Count,Enough,branching,n,enough,,,Done,Tick,"{""when"": ""n >= 250""}",\n'
     "Count,Done,echo,n,done,,,,,,\n"
     f'Nasty,"{NASTY.replace(chr(34), chr(34) * 2)}",echo,text,out,"<script>alert(1)</script>",,,,,\n'
+    "Story,Begin,echo,name,begun,,Tell,,,,\nStory,Tell,talk,begun,told,,,,,,\n"
     "Bad,A,ecko,x,y,,Nowhere,,,,\n"
 )
 
@@ -60,12 +61,22 @@ class World:
     """What the agents of a host do."""
 
     gate: asyncio.Event = field(default_factory=asyncio.Event)
+    spoken: asyncio.Event = field(default_factory=asyncio.Event)
     works: bool = False
 
     def context(self, **more: Any) -> AgentMapContext:
         async def gate(call: Call) -> str:
             await self.gate.wait()
             return "through"
+
+        async def talk(call: Call) -> str:
+            await self.spoken.wait()
+            call.report(0.4, "Reading")
+            call.log("Page one is read", pages=1)
+            call.token("Once upon ")
+            call.token("a time")
+            await self.gate.wait()
+            return "told"
 
         @agent(inline=True)
         def flaky(call: Call) -> str:
@@ -77,7 +88,7 @@ class World:
         def tick(call: Call) -> int:
             return int(call.inputs.get("n") or 0) + 1
 
-        return AgentMapContext(agents={"gate": gate, "flaky": flaky, "tick": tick}, **more)
+        return AgentMapContext(agents={"gate": gate, "talk": talk, "flaky": flaky, "tick": tick}, **more)
 
 
 async def service_of(folder: Path, world: World, config: dict[str, Any] | None = None, **more: Any) -> AgentMapService:

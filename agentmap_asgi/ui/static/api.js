@@ -86,8 +86,8 @@ const pause = (milliseconds, signal) => new Promise((resolve) => {
 })
 
 // The events of an execution, those that there are and those to come; it comes again when it is cut off.
-// `onEvents` gets lists; `onState` gets "live", "reconnecting" or "ended".
-export async function follow(id, { onEvents, onState, signal }) {
+// `onEvents` gets lists, `onLive` those that nobody keeps; `onState` gets "live", "reconnecting" or "ended".
+export async function follow(id, { onEvents, onLive, onState, signal }) {
   let last = 0
   let failures = 0
   const take = (events) => {
@@ -104,7 +104,7 @@ export async function follow(id, { onEvents, onState, signal }) {
       const answer = await send("GET", executionPath(id, "/stream?follow=true"), { signal, headers, accept: "text/event-stream" })
       if (answer.status === 204) return onState("ended")
       onState("live")
-      if (await read(answer.body, take)) return onState("ended")
+      if (await read(answer.body, take, onLive)) return onState("ended")
     } catch (problem) {
       if (signal.aborted) return
       if (problem instanceof Problem && [401, 403, 404].includes(problem.status)) throw problem
@@ -121,7 +121,7 @@ export async function follow(id, { onEvents, onState, signal }) {
 }
 
 // Reads Server-Sent Events; whether the end was among them.
-async function read(body, take) {
+async function read(body, take, onLive) {
   const reader = body.pipeThrough(new TextDecoderStream()).getReader()
   let rest = ""
   for (;;) {
@@ -131,12 +131,15 @@ async function read(body, take) {
     const parts = rest.split("\n\n")
     rest = parts.pop()
     const events = []
+    const live = []
     for (const part of parts) {
       const data = part.split("\n").filter((line) => line.startsWith("data:")).map((line) => line.slice(5).trimStart()).join("\n")
       if (!data) continue
       const event = JSON.parse(data)
       if (event.sequence) events.push(event)
+      else live.push(event)
     }
+    if (live.length) onLive(live)
     if (take(events)) {
       reader.cancel()
       return true

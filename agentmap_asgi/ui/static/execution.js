@@ -3,7 +3,7 @@
 import { call, executionPath, follow, get, post, text, workflowPath } from "./api.js"
 import { announce, badge, fill, fresh, h, json, seconds, shown, tabs, time } from "./dom.js"
 import { graph } from "./graph.js"
-import { empty, inputsOf, stateOf, take } from "./model.js"
+import { empty, inputsOf, stateOf, take, tell } from "./model.js"
 import { eventLog, timeline } from "./timeline.js"
 import { waitForm } from "./waits.js"
 import { executionLink, workflowLink } from "./workflows.js"
@@ -62,6 +62,9 @@ export async function executionPage({ main, signal, parts: [id, first = "", chos
       others.length > 1 ? h("label", { class: "field" }, `Visit, of ${others.length}`, h("select", { onchange: (event) => select(event.target.value) },
         others.map((one) => h("option", { value: one.key, selected: one === visit }, `${one.visit}: ${one.state}`)))) : null,
       visit.error ? h("div", { class: "notice error" }, h("strong", {}, visit.error.code), h("p", {}, visit.error.message)) : null,
+      visit.told ? h("div", { class: "told" }, visit.told.progress !== null ? h("label", {}, visit.told.message || "Progress", h("progress", { max: 1, value: visit.told.progress })) : null,
+        visit.told.text ? h("pre", { class: "value" }, visit.told.text) : null,
+        visit.told.logs.length ? h("ul", { class: "logs" }, visit.told.logs.map((one) => h("li", {}, one.message, one.fields && Object.keys(one.fields).length ? h("code", {}, ` ${json(one.fields)}`) : null))) : null) : null,
       section("Inputs", inputs.length ? h("dl", {}, inputs.map((one) => [h("dt", {}, one.field, one.source ? h("span", { class: "hint" }, ` from ${one.source}`) : null),
         h("dd", {}, one.value === undefined ? h("span", { class: "hint" }, one.known ? "nothing" : "not known before the end") : shown(one.value))])) : h("p", { class: "hint" }, "It reads no fields.")),
       section("Outputs", visit.delta && Object.keys(visit.delta).length ? h("dl", {}, Object.entries(visit.delta).map(([name, value]) => [h("dt", {}, name), h("dd", {}, shown(value))]))
@@ -133,7 +136,7 @@ export async function executionPage({ main, signal, parts: [id, first = "", chos
   const drawDocument = () => {
     const done = FINISHED.has(document_.status)
     fill(head, badge(document_.status), h("span", {}, "started ", time(document_.started_at || document_.created_at)), done ? h("span", {}, `took ${seconds(document_.execution_time)}`) : null,
-      h("span", {}, `${document_.nodes_executed} nodes ran`), document_.owner ? h("span", {}, `for ${document_.owner}`) : null,
+      h("span", {}, `${document_.nodes_executed} ${document_.nodes_executed === 1 ? "node" : "nodes"} ran`), Object.entries(document_.usage || {}).filter(([, count]) => typeof count === "number" && count).map(([name, count]) => h("span", {}, `${count} ${name}`)), document_.owner ? h("span", {}, `for ${document_.owner}`) : null,
       !done && document_.estimated_completion ? h("span", {}, "likely done ", time(document_.estimated_completion)) : null,
       document_.retry_of ? h("a", { href: executionLink(document_.retry_of) }, "again after an earlier one") : null,
       (document_.tags || []).map((tag) => h("a", { class: "chip", href: `#/executions?tag=${encodeURIComponent(tag)}` }, tag)), live)
@@ -201,6 +204,14 @@ export async function executionPage({ main, signal, parts: [id, first = "", chos
     }).catch(() => {}).finally(() => { asking = null })
     return asking
   }
+  const onLive = (events) => {
+    tell(model, events)
+    if (selected === null) {
+      const key = events[0].path.split("/")[0]
+      if (model.byKey.has(key)) select(key, true)
+    }
+    draw()
+  }
   const onEvents = (events) => {
     take(model, events)
     if (selected === null && events.some((one) => one.node && one.error)) select(`${events.findLast((one) => one.node && one.error).node}#${events.findLast((one) => one.node && one.error).visit}`, true)
@@ -208,6 +219,9 @@ export async function executionPage({ main, signal, parts: [id, first = "", chos
     const last = events.at(-1)
     if (FINISHED.has(last.event)) announce(`The execution is ${last.event}`)
     else if (last.event === "suspended") announce(`${last.node} waits for an answer`)
+    draw()
+  }
+  const draw = () => {
     if (dirty) return
     dirty = true
     requestAnimationFrame(() => {
@@ -228,7 +242,7 @@ export async function executionPage({ main, signal, parts: [id, first = "", chos
   }
   const ticking = setInterval(() => { if (model.ended === null && tab === "timeline" && !document.hidden) gantt.update() }, 1000)
   signal.addEventListener("abort", () => clearInterval(ticking))
-  follow(id, { onEvents, onState, signal }).catch((error) => {
+  follow(id, { onEvents, onLive, onState, signal }).catch((error) => {
     if (signal.aborted) return
     problem.hidden = false
     fill(problem, h("p", {}, error.status === 404 ? "This execution is gone." : error.message))

@@ -78,6 +78,22 @@ const ACTIONS = {
   },
 }
 
+// What a node tells while it runs, and nobody keeps. A node of a sub-workflow tells it for the node that runs that.
+const LIVE = {
+  progress(told, event) { Object.assign(told, { progress: event.progress, message: event.message }) },
+  log(told, event) { told.logs = [...told.logs.slice(-199), event] },
+  token(told, event) { told.text = (event.offset ? told.text : "") + event.text },
+}
+
+export function tell(model, events) {
+  for (const event of events) {
+    const visit = model.byKey.get(event.path.split("/")[0])
+    if (!visit) continue
+    visit.told ??= { progress: null, message: "", logs: [], text: "" }
+    LIVE[event.event]?.(visit.told, event)
+  }
+}
+
 // What a visit read, so far as events and the result tell: the last that was written before it, else what was given.
 export function inputsOf(model, visit, fields, result) {
   return fields.map((field) => {
