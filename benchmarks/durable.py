@@ -79,11 +79,10 @@ def bare_run(bare: Bare, mode: str) -> Run:
         )  # fmt: skip
         steps = LENGTH if mode == "sync" else 0
         for number in range(1, steps + 1):
-            await bare.write(1, (number, number, name, 1), (name, "", number, TEXT, 0))
-        left = [(name, "", 100 + number, TEXT, 0) for number in range(2 * LENGTH - steps)]
-        futures = [bare.write(1, (number, number, name, 1), entry) for number, entry in enumerate(left)]
+            await bare.write(1, (number, number, name, 1), (name, "", number, "\n".join([TEXT] * 2), 0, number))
+        left = "\n".join([TEXT] * (2 * LENGTH + 1 - 2 * steps))
         last = (99, 99, "completed", began + 9, None, TEXT, 0, name, 1)
-        await asyncio.gather(*futures, bare.write(2, last, (name, "", 999, TEXT, 0)))
+        await bare.write(2, last, (name, "", 999, left, 0, 1_999))
 
     return run
 

@@ -98,7 +98,7 @@ class Bare:
         connection = sqlite3.connect(self.path, isolation_level=None)
         connection.execute("PRAGMA journal_mode = WAL").fetchall()
         connection.execute("PRAGMA synchronous = FULL")
-        for statement in MIGRATIONS[0]:
+        for statement in [statement for version in MIGRATIONS for statement in version]:
             connection.execute(statement)
         statements = (
             f"INSERT INTO executions VALUES ({', '.join('?' * 26)})",
@@ -122,7 +122,7 @@ class Bare:
                         connection.executemany(statement, values)
                 entries = [one[4] for one in some if one[4] is not None]
                 if entries:
-                    connection.executemany("INSERT INTO entries VALUES (?, ?, ?, ?, ?)", entries)
+                    connection.executemany("INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?)", entries)
                 connection.execute("COMMIT")
                 some[0][0].call_soon_threadsafe(self.settle, [one[1] for one in some])
             if len(some) < len(group):
@@ -144,9 +144,9 @@ async def bare_execution(bare: Bare, name: str) -> None:
         None,
     )  # fmt: skip
     for number in range(1, WRITES):
-        await bare.write(1, (number, number, name, 1), (name, "", number, TEXT, 0))
+        await bare.write(1, (number, number, name, 1), (name, "", number, TEXT, 0, number))
     await bare.write(
-        2, (WRITES, WRITES, "completed", started + 9, None, DOCUMENT, 0, name, 1), (name, "", WRITES, TEXT, 0)
+        2, (WRITES, WRITES, "completed", started + 9, None, DOCUMENT, 0, name, 1), (name, "", WRITES, TEXT, 0, WRITES)
     )
 
 

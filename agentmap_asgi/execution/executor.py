@@ -31,7 +31,7 @@ from ..errors import (
 from ..scopes import RunScope
 from ..stores.store import Entry, Row
 from ..workflows.model import FunctionRoute, Workflow
-from ..workflows.pinned import pinned
+from ..workflows.pinned import Pins
 from .call import NodeCall
 from .failures import as_failure
 from .host import NO_FACTS, Facts, Host
@@ -50,7 +50,6 @@ from .records import (
     SUSPENDED,
     Finish,
     Record,
-    dumps,
     stamp,
     width,
 )
@@ -59,6 +58,7 @@ from .usage import Usage, add
 from .values import begun, copied, masked, weight
 from .waits import Answer, Suspend, Wait, wait_of
 from .walker import Token, Walker
+from .writing import dumps
 
 logger = logging.getLogger("agentmap_asgi.execution")
 
@@ -385,8 +385,11 @@ class Run(Performing):
         )
 
     def pins(self) -> Mapping[str, str]:
-        plans = (self.plan, *self.extra.parts.values())
-        return {plan.workflow.version: pinned(plan.workflow) for plan in plans}
+        return Pins(self.pinned())
+
+    def pinned(self) -> list[Workflow]:
+        """The workflows that it began with, its own and its sub-workflows'."""
+        return [plan.workflow for plan in (self.plan, *self.extra.parts.values())]
 
     def told(self) -> None:
         """There is something new to tell to those who watch the execution."""
@@ -879,14 +882,18 @@ class Run(Performing):
         """Close what was opened, then keep the end, then settle. Without a task when nothing has to be awaited."""
         top = self.parent is None
         hook = self.on_end is not None and self.ended_ns
-        if others or (top and (hook or not self.scope.empty or self.ledger is not None)):
+        if others or (top and (hook or not self.scope.empty)):
             closing = self.host.loop.create_task(self._close(others), context=Context())
             self.add_task(closing)
             closing.add_done_callback(self._closed)
-            return
-        if top:
+        elif not top:
+            self._settle()
+        elif self.ledger is not None:
+            if not self.lost:
+                self.ledger.ask().add_done_callback(self._closed)
+        else:
             self.host.store.append(Written.of(self))
-        self._settle()
+            self._settle()
 
     async def _close(self, others: list[asyncio.Task[Any]]) -> None:
         if others:
@@ -910,7 +917,7 @@ class Run(Performing):
         else:
             self.host.store.append(Written.of(self))
 
-    def _closed(self, closing: asyncio.Task[None]) -> None:
+    def _closed(self, closing: asyncio.Future[None]) -> None:
         self.tasks = _NO_TASKS
         if not closing.cancelled() and closing.exception() is not None:
             logger.error("%s: closing failed", self.id, exc_info=closing.exception())
@@ -923,6 +930,8 @@ class Run(Performing):
         if self.ended_ns:
             self.result.facts = {}  # which has the run itself
             self._walker = None  # type: ignore[assignment]  # nothing walks any more
+            self._timer = None
+            self.ledger = None  # which has the run as well; what leads in a circle costs the collector of garbage
         for waiter in self._waiters:
             if not waiter.done():
                 waiter.set_result(None)

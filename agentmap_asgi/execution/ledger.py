@@ -11,14 +11,17 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from ..errors import StoreUnavailable
-from ..stores.store import Entry, Store
-from ..workflows.pinned import pinned
+from ..stores.store import Entry, Row, Store
+from ..workflows.model import Workflow
+from ..workflows.pinned import Pins
 from .document import document
-from .records import dumps, texts
+from .records import texts
 from .waits import wake_of
+from .writing import dumps
 
 logger = logging.getLogger("agentmap_asgi.execution")
 
@@ -79,8 +82,33 @@ class Written:
                 yield Entry(run.path, sequence, text)
 
     def pins(self) -> Mapping[str, str]:
-        began = [run.plan.workflow for run, begin, _ in self._others if begin == 0]
-        return {workflow.version: pinned(workflow) for workflow in began}
+        return Pins(self.began())
+
+    def began(self) -> list[Workflow]:
+        """Those of the sub-workflows that have begun."""
+        return [run.plan.workflow for run, begin, _ in self._others if begin == 0]
+
+
+class Begun:
+    """The first write of an execution that has begun already: a Start of the store, with what has happened so far."""
+
+    __slots__ = ("_root", "id", "key", "written")
+
+    def __init__(self, written: Written, root: Run) -> None:
+        self.id: str = root.id
+        self.key: str | None = root.key
+        self.written = written
+        self._root = root
+
+    def row(self) -> Row:
+        began: Row = self._root.row()
+        return replace(began, **self.written.changes())
+
+    def entries(self) -> list[Entry]:
+        return list(self.written.entries())
+
+    def pins(self) -> Mapping[str, str]:
+        return Pins([*self._root.pinned(), *self.written.began()])
 
 
 Slice = tuple[Run, int, int]
@@ -104,7 +132,7 @@ def columns_of(root: Run) -> dict[str, Any]:
 class Ledger:
     """The writes of one execution. `lost` is called when another runner has it."""
 
-    __slots__ = ("_flying", "_loop", "_lost", "_root", "_store", "_tries", "_waiters", "tree")
+    __slots__ = ("_flying", "_loop", "_lost", "_opened", "_root", "_store", "_tries", "_waiters", "tree")
 
     def __init__(
         self, root: Run, store: Store, loop: asyncio.AbstractEventLoop, lost: Callable[[BaseException | None], None]
@@ -114,10 +142,49 @@ class Ledger:
         self._loop = loop
         self._lost = lost
         self._flying = False
+        self._opened: asyncio.Future[Row | None] | None = None
+        """Of an execution that is not kept yet, and has begun: done with the row that is in its way, or None."""
         self._tries = 0
         self._waiters: list[asyncio.Future[None]] = []
         self.tree: list[Run] = []
         """Sub-workflows that have records to write."""
+
+    def open(self) -> asyncio.Future[Row | None]:
+        """The execution begins before it is kept: its first write keeps it, at the end of this turn of the event loop
+        if nothing asks for one earlier. The future is done then, as `Store.create` is; the run has ended here when
+        that did not succeed.
+        """
+        self._opened = self._loop.create_future()
+        self._loop.call_soon(self._open_now)
+        return self._opened
+
+    @property
+    def opening(self) -> bool:
+        """The execution has begun, and is not kept yet."""
+        return self._opened is not None
+
+    def _open_now(self) -> None:
+        if self._opened is not None and not self._flying:
+            self._fly()
+
+    def _kept(self, written: Written, waiters: list[asyncio.Future[None]], sent: asyncio.Future[Row | None]) -> None:
+        """The execution is kept, or cannot be: another has its id, or the store cannot be written."""
+        opened, self._opened, self._flying = self._opened, None, False
+        error = None if sent.cancelled() else sent.exception()
+        there = sent.result() if error is None and not sent.cancelled() else None
+        kept = error is None and there is None and not sent.cancelled()
+        if not kept:
+            self._give_up(waiters)
+            self._root.leave("It could not be kept")
+        else:
+            self._follow(written, waiters)
+        if opened is not None and not opened.done():
+            if error is not None:
+                opened.set_exception(error)
+            elif sent.cancelled():
+                opened.cancel()
+            else:
+                opened.set_result(there)
 
     def ask(self) -> asyncio.Future[None]:
         """Everything that has happened up to now is kept when the future is done; it is cancelled if never."""
@@ -141,6 +208,10 @@ class Ledger:
         if self._root.lost:
             self._give_up(waiters)
             return
+        if self._opened is not None:
+            created = asyncio.ensure_future(self._store.create(Begun(batch, self._root)))
+            created.add_done_callback(lambda done: self._kept(batch, waiters, done))
+            return
         sent = asyncio.ensure_future(self._store.append(batch))
         sent.add_done_callback(lambda done: self._landed(batch, waiters, done))
 
@@ -163,6 +234,10 @@ class Ledger:
             self._give_up(waiters)
             self._lost(error)
             return
+        self._follow(batch, waiters)
+
+    def _follow(self, batch: Written, waiters: list[asyncio.Future[None]]) -> None:
+        """A write is in the store."""
         batch.landed()
         if self.tree:
             self.tree = [run for run in self.tree if not run.finished or run.kept < len(run.records)]

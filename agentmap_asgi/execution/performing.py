@@ -197,6 +197,8 @@ class Performing:
         try:
             if self.host.writes_steps:
                 await self._kept()
+            elif self.ledger is not None and self.ledger.opening:
+                await self.ledger.ask()
             if answered is None:
                 (delta, flag, goto), attempt = await self._attempts(token, node)
             else:
@@ -228,10 +230,10 @@ class Performing:
         return self.complete(token, targets)
 
     async def _kept(self) -> None:
-        """Write what has happened so far; with `durability="sync"`, wait until it is kept."""
+        """Write what has happened so far; with `durability="sync"`, and at the start, wait until it is kept."""
         assert self.ledger is not None  # noqa: S101  # steps are written where there is a durable store
         kept = self.ledger.ask()
-        if self.host.waits_for_commits:
+        if self.host.waits_for_commits or self.ledger.opening:
             await kept
 
     def _answer_read(self, node: PlanNode, wait: Wait, answer: Answer) -> Settled:
@@ -249,6 +251,9 @@ class Performing:
                 self.told()
 
     async def _attempts(self, token: Token, node: PlanNode) -> tuple[Settled, int]:
+        if node.direct and not self.extra.attempts and self.root.journal is None:
+            delta, flag, goto = await self.direct(token, node)
+            return (self.masked(delta), flag, goto), 1
         if node.node.map_over is not None:
             results = await self._mapped(token, node, node.node.map_over)
             return (node.stored(results), True, None), 1
@@ -345,6 +350,37 @@ class Performing:
             await asyncio.wait({task}, timeout=self.host.config.cancel_grace)
         finally:
             self.host.leaked(task, self)
+
+    async def direct(self, token: Token, node: PlanNode) -> Settled:
+        """The one attempt at a node that only has to be awaited; what `tries` and `called` do for all others."""
+        call = NodeCall(self, node, token, token.values)
+        run = node.agent.run
+        assert run is not None  # noqa: S101  # a direct node has one
+        failure: BaseException | None = None
+        self.host.watch()
+        try:
+            value = await run(call)
+            if value.__class__ is Suspend:
+                raise value
+            call.said()
+            return node.settled(value, self.plan.limit)
+        except GeneratorExit as exc:
+            if self.finished or not _running():
+                raise  # the coroutine is being closed
+            failure = exc
+            raise AgentFailed("The agent raised GeneratorExit") from exc
+        except asyncio.CancelledError as exc:
+            failure = exc
+            if self.finished or cancelled_from_outside(exc):
+                raise
+            raise as_failure(exc) from exc
+        except BaseException as exc:
+            failure = exc
+            raise
+        finally:
+            self.host.unwatch()
+            if call.node_scope is not None:
+                await call.node_scope.aclose(failure)
 
     async def called(self, token: Token, node: PlanNode, values: dict[str, Any], attempt: int, item: int | None) -> Any:
         """Call the node's agent once."""

@@ -31,8 +31,8 @@ class PlanNode:
     """One node, ready to run."""
 
     __slots__ = ("agent", "asks", "bindings", "bounds", "child_fields", "choices", "collect", "compiled", "continues",
-                 "error", "failure", "index", "ko", "may_run_again", "name", "node", "ok", "output", "outputs", "plain",
-                 "prompt", "step", "success", "trusted")  # fmt: skip
+                 "direct", "error", "failure", "index", "ko", "may_run_again", "name", "node", "ok", "output",
+                 "outputs", "plain", "prompt", "step", "success", "trusted")  # fmt: skip
 
     index: int
     name: str
@@ -42,6 +42,8 @@ class PlanNode:
     """Called in the walk itself; None when the node must be performed (awaited, threaded, or under a policy)."""
     compiled: Step | None
     """The built-in's step, also when a policy stands around it."""
+    direct: bool
+    """All there is to do is to await the agent: no services, no policies."""
     plain: bool
     """The step's result is a JSON value that goes to `output`, and the flag is true: nothing else to look at."""
     asks: bool
@@ -311,6 +313,12 @@ def _compiled(node: Node, agent: Agent, site: Site, index: Mapping[str, int], nu
     plan.success = targets(node.edge or node.on_success)
     plan.failure = targets(node.edge or node.on_failure)
     plan.error = targets(node.on_failure) if node.on_failure else plan.success if plan.continues else None
+    plan.direct = (
+        agent.mode == "async"
+        and agent.run is not None
+        and not (policies or agent.sub_workflow or agent.services)
+        and plan.compiled is None
+    )
     plan.ok = plan.ko = END
     plan.asks = isinstance(plan.success, FunctionRoute)
     plan.may_run_again = (

@@ -18,6 +18,7 @@ from typing import Any, Final, NamedTuple
 
 from ..workflows.model import FunctionRoute
 from .plan import Plan, PlanNode
+from .writing import dumps
 
 STARTED: Final = 0
 """Data is None, or for a sub-workflow the content hash of its definition."""
@@ -157,10 +158,6 @@ def unspent(found: Entry) -> Entry:
     """An entry as it stands in a retry, which has not used again what the execution before it has used."""
     fields = {RAN: 11, FINISHED: 11, ITEM: 8}.get(found[0])
     return found[:fields]
-
-
-def dumps(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def _fixed(node: PlanNode) -> tuple[int, ...]:

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 from ..errors import ExecutionConflict
 from ..stores.store import Entry
 from .plan import Plan
-from .records import BEGAN, ENDED, FINISHED, PATCHED, RAN, RECOVERED, STARTED, dumps, unspent, width
+from .records import BEGAN, ENDED, FINISHED, PATCHED, RAN, RECOVERED, STARTED, unspent, width
+from .writing import dumps
 
 
 class Rewound(NamedTuple):

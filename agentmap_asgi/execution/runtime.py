@@ -454,6 +454,21 @@ class Runtime:
         """Whether a new run would begin here at once."""
         return not self.full and not self.engine.elsewhere(run, False)
 
+    def begins_ahead(self, run: Run) -> bool:
+        """Whether a new run may begin before it is kept, so that what it does at once is kept with its start.
+
+        It must be the only one of its id, and have nothing to tell the host when it ends. Nodes that are
+        awaited wait until it is kept.
+        """
+        return run.ledger is not None and run.on_end is None and isinstance(self.engine, Local) and self.starts(run)
+
+    async def begun_ahead(self, run: Run) -> Row | None:
+        """Begin a run, and return when it is kept; or the row that has its id, and the run has ended here."""
+        assert run.ledger is not None  # noqa: S101
+        kept = run.ledger.open()
+        self.submit(run)
+        return await kept
+
     def _when_free(self, run: Run, go: Callable[[], None]) -> None:
         full = self.full
         if self.engine.elsewhere(run, full):

@@ -24,6 +24,8 @@ class Watchdog:
         self._threshold = threshold
         self._loop_thread = threading.get_ident()
         self._awaited = 0
+        self._asleep = True
+        """Its thread waits, or has not begun: it must be woken. Otherwise it will look by itself."""
         self._wake = threading.Event()
         self._beat = threading.Event()
         self._stopped = threading.Event()
@@ -31,7 +33,8 @@ class Watchdog:
 
     def enter(self) -> None:
         self._awaited += 1
-        if self._awaited == 1 and self._threshold:
+        if self._asleep and self._threshold:
+            self._asleep = False
             self._wake.set()
             if self._thread is None:
                 self._thread = threading.Thread(target=self._watch, name="agentmap-watchdog", daemon=True)
@@ -49,7 +52,9 @@ class Watchdog:
         while not self._stopped.wait(self._threshold / 2):
             if not self._awaited:
                 self._wake.clear()
-                self._wake.wait(60.0)
+                self._asleep = True
+                if not self._awaited:  # nobody has come meanwhile, who saw it awake
+                    self._wake.wait()
                 continue
             self._beat.clear()
             try:
@@ -63,7 +68,7 @@ class Watchdog:
     def _warn(self) -> None:
         """Name the agent on the loop's stack; what else keeps a loop busy is not ours to report."""
         frame = sys._current_frames().get(self._loop_thread)
-        while frame is not None and frame.f_code is not _CALLED:
+        while frame is not None and frame.f_code not in _CALLED:
             inner, frame = frame, frame.f_back
         if frame is not None:
             node = frame.f_locals["node"]
@@ -75,4 +80,4 @@ class Watchdog:
             )  # fmt: skip
 
 
-_CALLED: Final = Performing.called.__code__
+_CALLED: Final = (Performing.called.__code__, Performing.direct.__code__)

@@ -17,8 +17,9 @@ from ..errors import (
     WorkflowInvalid,
     nearest,
 )
+from ..execution.writing import encode
 from ..services.inputs import plainly
-from .replies import PROBLEM, Reply, encode
+from .replies import PROBLEM, Reply
 
 MOST_ERRORS: Final = 20
 LONGEST_NAME: Final = 100

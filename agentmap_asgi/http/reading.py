@@ -9,13 +9,14 @@ from typing import Any, Final
 from starlette.responses import Response
 
 from ..errors import StoreUnavailable, StoreUnusable
+from ..execution.writing import encode
 from ..workflows.workbook import suffix_of
 from .auth import allowed, permit, permit_plain
 from .body import read_bytes
 from .exchange import Exchange
 from .filtering import filtered
 from .problems import invalid_field
-from .replies import JSON, Reply, encode, json_reply, no_content, text_reply
+from .replies import JSON, Reply, json_reply, no_content, text_reply
 from .typed import Typed, chosen, with_workflows
 
 FILE_TYPES: Final = (

@@ -2,40 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 from starlette.responses import Response
 
+from ..execution.writing import encode
+
 JSON: Final = b"application/json"
 PROBLEM: Final = b"application/problem+json"
-
-
-def plain_json(value: Any) -> bytes:
-    """Compact JSON in UTF-8. Raises TypeError or ValueError for what JSON cannot write."""
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
-
-
-def _fastest() -> Callable[[Any], bytes]:
-    try:
-        import orjson
-    except ImportError:
-        return plain_json
-    # Without these it would write kinds of objects that the standard library refuses.
-    options = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_SUBCLASS
-    dumps = orjson.dumps
-
-    def encode(value: Any) -> bytes:
-        try:
-            return dumps(value, None, options)
-        except TypeError:
-            return plain_json(value)  # what only the standard library can write, or its error
-
-    return encode
-
-
-encode: Final = _fastest()
 
 
 class Reply(Response):

@@ -11,12 +11,13 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from ..errors import AgentMapError
+from ..execution.writing import encode
 from ..stores.store import FINISHED
 from .exchange import Exchange
 from .filtering import filtered
 from .leaving import leaving
 from .problems import RETRY_AFTER, Refusal, invalid_field
-from .replies import encode, no_content
+from .replies import no_content
 
 SSE: Final = "text/event-stream"
 HEARTBEAT: Final = 15.0

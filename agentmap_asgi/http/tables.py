@@ -7,9 +7,10 @@ import io
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from ..execution.writing import plain_json
 from .exchange import Exchange
 from .problems import invalid_field
-from .replies import Reply, plain_json
+from .replies import Reply
 
 CSV_TYPE: Final = "text/csv"
 FIXED: Final = ("index", "status", "execution_id", "success", "error_code", "error")

@@ -178,9 +178,12 @@ class Executions:
         if self.store.durable and (workflow.graph_id, workflow.version) not in self._durations:
             await self._remember(workflow)
         run = self._new_run(runtime, workflow, ours or execution_id(now), values, run_context, facts)
-        accepted = self._accepted(runtime, run, options)
-        # What the store has been told is begun, also when the caller goes away meanwhile.
-        there = await (asyncio.shield(runtime.job(accepted)) if self.store.durable else accepted)
+        if not self.store.durable:
+            there = await self._accepted(runtime, run, options)
+        elif ours is None and facts.key is None and self.instruments.audit is None and runtime.begins_ahead(run):
+            there = await runtime.begun_ahead(run)
+        else:  # what the store has been told is begun, also when the caller goes away meanwhile
+            there = await asyncio.shield(runtime.job(self._accepted(runtime, run, options)))
         if there is not None:
             if facts.key is not None and there.key == facts.key:
                 return None, await self._known(there, facts, options)

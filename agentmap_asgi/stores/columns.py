@@ -11,6 +11,9 @@ from ..errors import StoreDamaged
 from . import schema
 from .store import FINISHED, UNFINISHED, Batch, Entry, Row
 
+PIECE: Final = 500
+"""Entries of one row, at most."""
+
 
 class Codec(Protocol):
     """Encrypts what is stored. What `decode` cannot read, it raises ValueError for."""
@@ -103,21 +106,55 @@ class Columns:
         changed = ", ".join(columns) or "fence = fence"
         return f"UPDATE executions SET {changed} WHERE id = ? AND namespace = ? AND fence = ?"
 
-    def entries(self, execution: str, entries: Iterable[Entry]) -> list[tuple[Any, ...]]:
-        codec = self._codec
+    def pieces(self, execution: str, entries: Iterable[Entry]) -> list[tuple[Any, ...]]:
+        """The rows of the entries of one write, of each path at least one."""
+        paths: dict[str, list[Entry]] = {}
+        for entry in entries:
+            some = paths.get(entry.path)
+            if some is None:
+                paths[entry.path] = [entry]
+            elif entry.sequence > some[-1].sequence:
+                some.append(entry)
+            else:
+                raise ValueError(f"Entry {entry.sequence} of an execution comes after entry {some[-1].sequence}")
+        return [
+            self._piece(execution, path, some[begin : begin + PIECE])
+            for path, some in paths.items()
+            for begin in range(0, len(some), PIECE)
+        ]
+
+    def _piece(self, execution: str, path: str, entries: list[Entry]) -> tuple[Any, ...]:
+        text = "\n".join([f"{number} {text}" for _, number, text in entries])
+        if text.count("\n") >= len(entries):  # in JSON a line break is a blank
+            text = "\n".join([f"{number} {text.replace(chr(10), ' ')}" for _, number, text in entries])
+        first = entries[0].sequence
+        data = text.encode()
         # The number goes into the checksum, so that a text in the wrong place is found as well.
-        if codec is None:
-            return [(execution, path, n, text, crc32(text.encode(), n)) for path, n, text in entries]
-        rows = []
-        for path, n, text in entries:
-            data = codec.encode(text.encode())
-            rows.append((execution, path, n, data, crc32(data, n)))
-        return rows
+        if self._codec is None:
+            return execution, path, first, text, crc32(data, first), entries[-1].sequence
+        data = self._codec.encode(data)
+        return execution, path, first, data, crc32(data, first), entries[-1].sequence
 
     def entry(self, execution: str, path: Any, sequence: Any, text: Any, total: Any) -> Entry:
+        """An entry that is a row of its own."""
         if not isinstance(sequence, int) or not isinstance(path, str):
             raise StoreDamaged(execution, f"an entry has the number {sequence!r}"[:200])
         return Entry(path, sequence, self.unseal(execution, f"entry {sequence}", text, total, sequence))
+
+    def taken_apart(self, execution: str, path: Any, sequence: Any, text: Any, total: Any, last: Any) -> list[Entry]:
+        """What a piece holds."""
+        whole = self.entry(execution, path, sequence, text, total)
+        if last is None:
+            return [whole]
+        found = []
+        for line in whole.text.split("\n"):
+            number, _, rest = line.partition(" ")
+            if not (number.isascii() and number.isdecimal()):
+                raise StoreDamaged(execution, f"entry {sequence} is not what it should be")
+            found.append(Entry(path, int(number), rest))
+        if found[-1].sequence != last or found[0].sequence != sequence:
+            raise StoreDamaged(execution, f"entry {sequence} is not where it should be")
+        return found
 
     def row(self, columns: Sequence[Any]) -> Row:
         """The row of FULL_NAMES or BRIEF_NAMES. Raises StoreDamaged for one that cannot have been written by us."""

@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class Desk:
-    """What the thread of a connection works with. `waiting` are entries that are yet to be written."""
+    """What the thread of a connection works with. `waiting` are pieces that are yet to be written."""
 
     def __init__(self, connection: sqlite3.Connection, columns: Columns) -> None:
         self.connection = connection
@@ -26,7 +26,7 @@ class Desk:
 
     def flush(self) -> None:
         if self.waiting:
-            self.connection.executemany(schema.INSERT_ENTRY, self.waiting)
+            self.connection.executemany(schema.INSERT_PIECE, self.waiting)
             self.waiting = []
 
     def pin(self, pins: Mapping[str, str]) -> None:
@@ -96,7 +96,7 @@ class Do(Job[T]):
 
 
 class Create(Job[Row | None]):
-    __slots__ = ("_entries", "_row", "_start")
+    __slots__ = ("_pieces", "_row", "_start")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, start: Start) -> None:
         super().__init__(loop, start.id)
@@ -104,12 +104,12 @@ class Create(Job[Row | None]):
 
     def prepare(self, columns: Columns) -> None:
         self._row = columns.values(self._start.row())
-        self._entries = columns.entries(self._start.id, self._start.entries())
+        self._pieces = columns.pieces(self._start.id, self._start.entries())
 
     def do(self, desk: Desk) -> Row | None:
         if not desk.connection.execute(schema.INSERT, self._row).rowcount:
             return desk.taken(self._start.id, self._start.key)
-        desk.waiting += self._entries
+        desk.waiting += self._pieces
         pins = self._start.pins()
         if pins:
             desk.pin(pins)
@@ -119,7 +119,7 @@ class Create(Job[Row | None]):
 
 
 class Append(Job[bool]):
-    __slots__ = ("_batch", "_entries", "_update", "_values")
+    __slots__ = ("_batch", "_pieces", "_update", "_values")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, batch: Batch) -> None:
         super().__init__(loop, batch.id)
@@ -128,12 +128,12 @@ class Append(Job[bool]):
     def prepare(self, columns: Columns) -> None:
         batch = self._batch
         self._update, self._values = columns.changes(batch)
-        self._entries = columns.entries(batch.id, batch.entries())
+        self._pieces = columns.pieces(batch.id, batch.entries())
 
     def do(self, desk: Desk) -> bool:
         if not desk.connection.execute(self._update, self._values).rowcount:
             return False
-        desk.waiting += self._entries
+        desk.waiting += self._pieces
         pins = self._batch.pins()
         if pins:
             desk.pin(pins)

@@ -95,6 +95,7 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
             WHERE definition IN (SELECT hash FROM definitions)
             GROUP BY namespace, graph_id, definition ORDER BY min(created)""",
     ),
+    ("ALTER TABLE entries ADD COLUMN last INTEGER",),
 )
 """One row for each version: the statements that make it out of the version before. Rows are added, never changed."""
 
@@ -110,15 +111,19 @@ INSERT: Final = (
     f"INSERT INTO executions ({FULL_NAMES}) VALUES ({', '.join('?' * (len(COLUMNS) + len(SEALED)))}) "
     "ON CONFLICT DO NOTHING"
 )
-INSERT_ENTRY: Final = "INSERT INTO entries (execution, path, sequence, text, sum) VALUES (?, ?, ?, ?, ?)"
+INSERT_PIECE: Final = "INSERT INTO entries (execution, path, sequence, text, sum, last) VALUES (?, ?, ?, ?, ?, ?)"
+"""A piece holds the entries of one write, from `sequence` to `last`, a line each: the number, a space, the text. Rows
+without `last` are of a time when each entry was a row, and hold the text alone."""
 FIND: Final = f"SELECT {FULL_NAMES} FROM executions WHERE namespace = ? AND id = ?"
 FIND_KEY: Final = f"SELECT {FULL_NAMES} FROM executions WHERE namespace = ? AND key = ?"
 ENTRIES: Final = (
-    "SELECT path, sequence, text, sum FROM entries WHERE execution = ?1 AND sequence > ?2 "
+    "SELECT path, sequence, text, sum, last FROM entries WHERE execution = ?1 AND coalesce(last, sequence) > ?2 "
     "AND EXISTS (SELECT 1 FROM executions WHERE id = ?1 AND namespace = ?3) ORDER BY path, sequence"
 )
 ENTRIES_OF_PATH: Final = (
-    "SELECT path, sequence, text, sum FROM entries WHERE execution = ?1 AND sequence > ?2 AND path = ?4 "
+    "SELECT path, sequence, text, sum, last FROM entries WHERE execution = ?1 AND path = ?4 AND sequence >= coalesce("
+    "(SELECT max(sequence) FROM entries WHERE execution = ?1 AND path = ?4 AND sequence <= ?2), 0) "
+    "AND coalesce(last, sequence) > ?2 "
     "AND EXISTS (SELECT 1 FROM executions WHERE id = ?1 AND namespace = ?3) ORDER BY sequence"
 )
 CLAIM: Final = (

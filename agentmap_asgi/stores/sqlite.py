@@ -293,7 +293,10 @@ class SQLiteStore:
             query, values = schema.ENTRIES_OF_PATH, [*values, path]
 
         def look(connection: sqlite3.Connection) -> list[Entry]:
-            return [self._reading.entry(execution_id, *found) for found in connection.execute(query, values).fetchall()]
+            pieces = [
+                self._reading.taken_apart(execution_id, *row) for row in connection.execute(query, values).fetchall()
+            ]
+            return [entry for piece in pieces for entry in piece if entry.sequence > after]
 
         return await self._read(look, execution_id)
 

@@ -82,10 +82,13 @@ def _look(connection: sqlite3.Connection, report: Report) -> None:
             columns.row(found)
         except StoreDamaged as exc:
             report.reasons.append(exc.message)
-    for execution, *found in connection.execute("SELECT execution, path, sequence, text, sum FROM entries"):
-        report.entries += 1
+    for execution, *found in connection.execute("SELECT execution, path, sequence, text, sum, last FROM entries"):
         try:
-            columns.entry(str(execution), *found)
+            if isinstance(found[2], bytes):  # without the key it is not known how many there are
+                columns.entry(str(execution), *found[:4])
+                report.entries += 1
+            else:
+                report.entries += len(columns.taken_apart(str(execution), *found))
         except StoreDamaged as exc:
             report.reasons.append(exc.message)
     for name, text, total in connection.execute("SELECT hash, text, sum FROM definitions"):

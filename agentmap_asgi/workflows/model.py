@@ -86,6 +86,7 @@ class Workflow:
     graph_id: str = field(init=False, repr=False)
     """`stem::name`."""
     _version: str | None = field(default=None, init=False, repr=False)
+    _broken: bool | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.graph_id = f"{self.stem}::{self.name}"
@@ -107,7 +108,9 @@ class Workflow:
 
     @property
     def broken(self) -> bool:
-        return any(d.severity == "error" for d in self.diagnostics)
+        if self._broken is None:
+            self._broken = any(d.severity == "error" for d in self.diagnostics)
+        return self._broken
 
 
 def _content(node: Node) -> list[Any]:

@@ -3,10 +3,29 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ..errors import StoreDamaged
 from .model import Field, FunctionRoute, Node, Retry, Route, Workflow
+
+
+class Pins(Mapping[str, str]):
+    """The texts of workflows by content hash, made when they are asked for."""
+
+    __slots__ = ("_workflows",)
+
+    def __init__(self, workflows: Iterable[Workflow]) -> None:
+        self._workflows = {workflow.version: workflow for workflow in workflows}
+
+    def __getitem__(self, version: str) -> str:
+        return pinned(self._workflows[version])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._workflows)
+
+    def __len__(self) -> int:
+        return len(self._workflows)
 
 
 def pinned(workflow: Workflow) -> str:

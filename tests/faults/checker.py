@@ -75,10 +75,13 @@ def stored(file: Path) -> dict[str, Stored]:
         connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ" if placed(file.parent) else "BEGIN")
         texts = dict(connection.execute("SELECT hash, text FROM definitions").fetchall())
         entries: dict[str, dict[str, list[tuple[int, list[Any]]]]] = defaultdict(lambda: defaultdict(list))
-        for execution, path, number, text in connection.execute(
+        for execution, path, first, piece in connection.execute(
             "SELECT execution, path, sequence, text FROM entries ORDER BY execution, path, sequence"
         ).fetchall():
-            entries[execution][path].append((number, json.loads(text)))
+            # SQLite has the entries of a write in one row, a line each with its number before it.
+            for line in [f"{first} {piece}"] if piece.startswith("[") else piece.split("\n"):
+                number, _, text = line.partition(" ")
+                entries[execution][path].append((int(number), json.loads(text)))
         found = {}
         for row in connection.execute(
             "SELECT id, graph_name, status, sequence, runner, attempt, waits, head, document, definition "

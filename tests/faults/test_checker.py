@@ -46,8 +46,9 @@ def _set(graph: str, columns: str) -> Change:
 def _entry(graph: str, kind: int, change: str) -> Change:
     def plant(folder: Path, connection: sqlite3.Connection) -> None:
         name = _some(folder, connection, graph)
+        taken_apart(connection)
         query = "SELECT sequence FROM entries WHERE execution = ? AND path = '' AND text LIKE ? ORDER BY sequence"
-        (number,) = connection.execute(query, (name, f"[{kind},%")).fetchone()
+        (number,) = connection.execute(query, (name, f"% [{kind},%")).fetchone()
         connection.execute(change, {"execution": name, "sequence": number, "far": 1_000})
 
     return plant
@@ -76,9 +77,22 @@ def _forgotten(folder: Path, connection: sqlite3.Connection) -> None:
     connection.execute("DELETE FROM executions WHERE id = ?", (_some(folder, connection, "Chain"),))
 
 
+def taken_apart(connection: sqlite3.Connection) -> None:
+    """Each entry in a row of its own, so that single ones can be changed."""
+    rows = connection.execute("SELECT execution, path, text FROM entries").fetchall()
+    connection.execute("DELETE FROM entries")
+    for execution, path, piece in rows:
+        for line in piece.split("\n"):
+            number = int(line.partition(" ")[0])
+            entry = (execution, path, number, line, 0, number)
+            connection.execute(
+                "INSERT INTO entries (execution, path, sequence, text, sum, last) VALUES (?, ?, ?, ?, ?, ?)", entry
+            )
+
+
 DELETE = "DELETE FROM entries WHERE execution = :execution AND path = '' AND sequence = :sequence"
 COPY = (
-    "INSERT INTO entries SELECT execution, path, :far, text, sum FROM entries "
+    "INSERT INTO entries SELECT execution, path, :far, :far || substr(text, instr(text, ' ')), sum, :far FROM entries "
     "WHERE execution = :execution AND path = '' AND sequence = :sequence"
 )
 PLANTED: dict[str, tuple[Change, str]] = {

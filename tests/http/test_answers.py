@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 
 from agentmap_asgi import AgentMapApp, AgentMapConfig, AgentMapService
 from agentmap_asgi.errors import Overloaded, ShuttingDown
-from agentmap_asgi.http.replies import encode, plain_json
+from agentmap_asgi.execution.writing import encode, plain_json
 from agentmap_asgi.workflows.checks import RESERVED
 
 pytest_plugins = ("sources",)
