@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from ..config import SERVERS, masked
+from ..config import ENGINES, SERVERS, masked
 from .source import add_source, quiet, service_of
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workers", type=_workers, default=1, help="processes that share one store, and the work (%(default)s)"
     )
+    parser.add_argument("--engine", choices=ENGINES, help="where executions run (the setting engine)")
     parser.add_argument("--access-log", action="store_true", help="log every request")
     parser.set_defaults(command=_serve)
 
@@ -52,7 +53,8 @@ def _port(text: str) -> int:
 
 
 def _serve(arguments: argparse.Namespace) -> int:
-    service = service_of(arguments)
+    more = {} if arguments.engine is None else {"engine": arguments.engine}
+    service = service_of(arguments, **more)
     if not _loopback(arguments.host) and not service.config.api_keys:
         print(
             f"Refusing to listen on {arguments.host}: this server asks nobody who they are, so it answers this machine "
@@ -102,7 +104,7 @@ def _serve(arguments: argparse.Namespace) -> int:
     if arguments.workers == 1:
         uvicorn.Server(uvicorn.Config(app, **settings)).run(sockets=[listening])
         return 0
-    os.environ[SERVED] = json.dumps([arguments.source, arguments.config])
+    os.environ[SERVED] = json.dumps([arguments.source, arguments.config, more])
     listening.close()  # uvicorn opens it again for the workers
     uvicorn.run(
         f"{__name__}:worker",
@@ -132,8 +134,8 @@ def worker() -> AgentMapApp:
     """The app of one worker process."""
     from ..app import AgentMapApp
 
-    source, config = json.loads(os.environ[SERVED])
-    service = service_of(argparse.Namespace(source=source, config=config))
+    source, config, more = json.loads(os.environ[SERVED])
+    service = service_of(argparse.Namespace(source=source, config=config), **more)
     with quiet():
         return AgentMapApp(service=service)
 

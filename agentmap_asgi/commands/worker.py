@@ -6,7 +6,6 @@ import argparse
 import asyncio
 import logging
 import signal
-import sys
 from typing import TYPE_CHECKING
 
 from ..config import masked
@@ -23,9 +22,9 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--concurrency", type=_number, metavar="N", help="executions that run at once here (the setting max_running)"
     )
     parser.epilog = (
-        "It needs the engine dbos, and the storage_url and namespace of those that take executions on. SIGTERM ends "
-        "it: what runs gets shutdown_grace seconds, what takes longer goes on in another worker. A second one ends it "
-        "at once."
+        "It runs on the engine dbos, and needs the storage_url and namespace of those that take executions on. SIGTERM "
+        "ends it: what runs gets shutdown_grace seconds, what takes longer goes on in another worker. A second one "
+        "ends it at once."
     )
     parser.set_defaults(command=_work)
 
@@ -38,14 +37,7 @@ def _number(text: str) -> int:
 
 def _work(arguments: argparse.Namespace) -> int:
     more = {} if arguments.concurrency is None else {"max_running": arguments.concurrency}
-    service = service_of(arguments, run_executions=True, **more)
-    if service.config.engine == "local":
-        print(
-            "A worker needs the engine dbos, which gives it executions: set engine (AGENTMAP_ENGINE=dbos) and "
-            "storage_url (AGENTMAP_STORAGE_URL=postgresql://user:password@host/name)",
-            file=sys.stderr,
-        )
-        return 2
+    service = service_of(arguments, engine="dbos", run_executions=True, **more)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     return asyncio.run(_until_told(service))
 

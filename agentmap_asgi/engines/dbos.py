@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("agentmap_asgi.execution")
 
-POLL_SECONDS: Final = 0.1
+POLL_SECONDS: Final = 0.25
 """Between two looks of a process at the queue."""
 CLAIMS: Final = 20
 """Tries to claim an execution that DBOS has given to this process."""
@@ -119,6 +119,21 @@ class DBOSEngine:
         return True
 
     async def look_after(self) -> None:
+        await self._end_cancelled()
+        await self._give_out_again()
+
+    async def _end_cancelled(self) -> None:
+        """End what runs here and was cancelled by the means of DBOS."""
+        here = {run.journal.workflow_id: run for run in self.runtime.running if isinstance(run.journal, StepJournal)}
+        if here:
+            ids, status = list(here), "CANCELLED"
+            found = await DBOS.list_workflows_async(
+                workflow_ids=ids, status=status, load_input=False, load_output=False
+            )
+            for workflow in found:
+                here[workflow.workflow_id].cancel()
+
+    async def _give_out_again(self) -> None:
         """Give out again what a process was given and died, or stopped, before it could claim it."""
         some = {left.workflow: execution for execution, left in islice(self._left.items(), MOST_LOOKED_AT)}
         if not some:
@@ -314,7 +329,7 @@ class StepJournal:
 
     def __init__(self, engine: DBOSEngine, workflow_id: str, context: contextvars.Context) -> None:
         self._engine = engine
-        self._id = workflow_id
+        self.workflow_id = workflow_id
         self._context = context
         """In which DBOS knows its workflow."""
         self._kept: dict[str, Any] = {}
@@ -323,7 +338,7 @@ class StepJournal:
 
     async def load(self) -> None:
         """Read what was kept before."""
-        for step in await DBOS.list_workflow_steps_async(self._id):
+        for step in await DBOS.list_workflow_steps_async(self.workflow_id):
             self._last = max(self._last, step["function_id"])
             if step["error"] is None:
                 self._kept.setdefault(step["function_name"], step["output"])

@@ -66,11 +66,14 @@ def acquire(url: str, namespace: str, executor: str, listens: bool, run: Segment
                 f"DBOS has one instance in a process, and this process has it for the namespace {_ours[0]!r}; run "
                 f"{namespace!r} in another process, or make DBOS(config=…) yourself, which both share"
             )
+        _segments[namespace] = run  # it may be given something as soon as DBOS runs
         try:
             mine = _launched(url, namespace, executor, listens)
-        except Exception as exc:
+        except BaseException as exc:
+            del _segments[namespace]
+            if not isinstance(exc, Exception):
+                raise
             raise StoreUnusable(f"DBOS cannot use its database: {type(exc).__name__}: {exc}") from exc
-        _segments[namespace] = run
         if mine:
             _ours.append(namespace)
         return mine

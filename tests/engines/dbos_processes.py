@@ -8,6 +8,7 @@ import queue
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -81,3 +82,11 @@ class Process:
 
 def diary(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "diary").read_text().splitlines()]
+
+
+def seen(folder: Path, what: str, key: str, times: int = 1) -> None:
+    """Wait until agents have noted something so many times."""
+    end = time.monotonic() + PATIENCE
+    while sum((line["what"], line["key"]) == (what, key) for line in diary(folder)) < times:
+        assert time.monotonic() < end, diary(folder)
+        time.sleep(0.02)

@@ -48,6 +48,16 @@ def service(folder: Path, settings: dict[str, Any]) -> AgentMapService:
     async def work(call: Call) -> str:
         return await diary.acted(call)
 
+    @agent(idempotent=True)
+    async def slow(call: Call) -> str:
+        diary.write("began", call)
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            diary.write("cancelled", call)
+            raise
+        return ""
+
     @agent
     async def once(call: Call) -> str:
         return await diary.acted(call)
@@ -59,7 +69,7 @@ def service(folder: Path, settings: dict[str, Any]) -> AgentMapService:
             raise ValueError("the first attempt")
         return done
 
-    context = AgentMapContext(agents={"work": work, "once": once, "flaky": flaky})
+    context = AgentMapContext(agents={"work": work, "once": once, "flaky": flaky, "slow": slow})
     return AgentMapService(AgentMapConfig(**settings), context=context, source=folder / "flows.csv")
 
 
