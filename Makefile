@@ -23,7 +23,7 @@ run: $(VENV)/.installed-standalone ## serve the example workflows, and a page at
 	@$(RUN) -m agentmap_asgi serve $(WORKFLOWS) --host $(HOST) --port $(PORT)
 
 test: $(VENV)/.installed-test ## run the tests
-	@$(RUN) -m pytest -q
+	@$(RUN) -m pytest -q -n auto --dist worksteal
 
 check: $(VENV)/.installed-dev ## lint, format, types, layers and documentation
 	@$(RUN) -m ruff check .
