@@ -63,7 +63,7 @@ def _check(roots: Roots, kind: Agent, node: Node) -> Iterator[Finding]:
     written = next(
         (options[key] for key in (options_of.COLLECTION.name, *options_of.COLLECTION.aliases) if options.get(key)), None
     )
-    if written is None and "collection" not in given and not given & set(options_of.COLLECTION.aliases):
+    if written is None and "collection" not in given:
         written = node.prompt
     if written is not None and not is_secret(written) and "{" not in str(written):
         if not str(written).strip():

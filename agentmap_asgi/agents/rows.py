@@ -21,6 +21,8 @@ NUMBER: Final = re.compile(r"-?(?:0|[1-9]\d{0,14})(?:\.\d{1,15})?")
 """A text that says the same as a number: no sign in front, no leading zeros, no exponent, no more digits than fit."""
 FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 """How a cell begins that a spreadsheet would calculate."""
+SIGNED: Final = re.compile(r"[+-][\d\s().,/-]*")
+"""A number or a telephone number with its sign: nothing in it could be called."""
 CONTROLS: Final = ("limit", "offset", "sort", "order", "columns")
 """Keys of a query object that are no fields, as in AgentMap."""
 
@@ -91,7 +93,7 @@ def guarded(rows: Iterable[Record]) -> list[Record]:
 
 
 def _guard(value: Any) -> Any:
-    risky = isinstance(value, str) and value.startswith(FORMULA) and not NUMBER.fullmatch(value)
+    risky = isinstance(value, str) and value.startswith(FORMULA) and not SIGNED.fullmatch(value)
     return f"'{value}" if risky else value
 
 

@@ -41,7 +41,9 @@ class Job:
         self.roots = roots
         self.inputs = call.inputs
         rows = rows_of(options)
-        names = {key: row for row in rows for key in (row.name, *row.aliases)}
+        names = {row.name: row for row in rows}  # a field called file is no option, and often part of a Prompt
+        if data.ID in rows:
+            names["document_id"] = data.ID
         own: dict[str, Any] = dict(call.options)
         filling = Filling(call)
         for row in FILLED:

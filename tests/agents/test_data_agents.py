@@ -457,3 +457,20 @@ def test_sorting_knows_numbers_and_what_is_missing() -> None:
     assert [(row["a"], row["b"]) for row in found] == [(2, 1), (2, 2), (1, 1), (1, 2)]
     assert same("5", 5)
     assert not same(True, 1)
+
+
+def test_what_a_spreadsheet_would_calculate_is_guarded() -> None:
+    """Signs before numbers and telephone numbers are none of that."""
+    from agentmap_asgi.agents.rows import guarded
+
+    risky = ["=1+1", "+A1", "-cmd|' /C calc'!A0", "@SUM(A1)", "\t=1", "\r=1"]
+    plain = ["-5", "+41 44 123", "-1,5", "a=b", "", 5, None, "+49 (30) 12/3"]
+    assert guarded([{"a": one} for one in risky]) == [{"a": f"'{one}"} for one in risky]
+    assert guarded([{"a": one} for one in plain]) == [{"a": one} for one in plain]
+
+
+@pytest.mark.anyio
+async def test_an_input_called_file_is_no_option(tmp_path: Path, root: Path) -> None:
+    """It fills the Prompt, as any field does."""
+    document = await result(tmp_path, root, "file_reader", {"file": "note"}, prompt="{file}.txt")
+    assert document["success"], document["error"]
