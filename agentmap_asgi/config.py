@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, get_type_hints
 
 from .errors import ConfigError, nearest
-from .providers import providers_of
 
 LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 DURABILITIES: Final = ("sync", "async", "exit")
@@ -220,7 +219,10 @@ class AgentMapConfig:
             )
         if not self.storage_schema.strip():
             raise ConfigError("The setting storage_schema cannot be empty; it is a name like agentmap")
-        providers_of(self.providers)
+        if self.providers is not None:
+            from .providers import providers_of
+
+            providers_of(self.providers)
         if self.durability not in DURABILITIES:
             raise ConfigError(f"The setting durability is one of {', '.join(DURABILITIES)}, not {self.durability!r}")
         if self.engine not in ENGINES:
@@ -311,6 +313,8 @@ def secrets_of(config: AgentMapConfig, environ: Mapping[str, str] | None = None)
 
     The key of a provider may also stand under its own name, as the provider's tools have it (`OPENAI_API_KEY`).
     """
+    from .providers import providers_of
+
     given = os.environ if environ is None else environ
     keys = {provider.key for provider in providers_of(config.providers).values()}
     found = {name: given[name] for name in sorted(keys) if given.get(name)}

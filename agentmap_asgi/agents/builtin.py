@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from . import basic, data, models, routing, sql, waiting, web
+from . import basic, data, models_rows, routing, sql, waiting, web
 from .options import declared
 from .registry import Agent, Registry
-from .tools_agent import tool_row
 
 NONE: Final = declared()
 
@@ -96,7 +95,7 @@ BUILTINS: Final = Registry(
             options=NONE,
             idempotent=True,
         ),
-        models.also_by_model(
+        models_rows.also_by_model(
             Agent(
                 name="summary",
                 summary="Joins its inputs into one text, `key: value` by blank lines.",
@@ -107,7 +106,7 @@ BUILTINS: Final = Registry(
                 options=basic.SUMMARY,
                 idempotent=True,
             ),
-            models.summarised,
+            "summarised",
         ),
         Agent(
             name="aggregator",
@@ -146,7 +145,7 @@ BUILTINS: Final = Registry(
             options=routing.SWITCH,
             idempotent=True,
         ),
-        models.also_by_model(
+        models_rows.also_by_model(
             Agent(
                 name="orchestrator",
                 summary="Chooses the next node by its name or keywords in the request.",
@@ -160,7 +159,7 @@ BUILTINS: Final = Registry(
                 options=routing.ORCHESTRATOR,
                 idempotent=True,
             ),
-            models.chosen,
+            "chosen",
         ),
         Agent(
             name="graph",
@@ -176,11 +175,15 @@ BUILTINS: Final = Registry(
         ),
         *data.AGENTS,
         web.AGENT,
-        models.model_agent("llm", "", (), "Asks a model; Prompt is the system message, the inputs are the user's."),
-        models.model_agent("openai", "openai", ("gpt", "chatgpt"), "As llm, by the provider `openai` or one like it."),
-        models.model_agent("anthropic", "anthropic", ("claude",), "As llm, by the provider `anthropic`."),
-        models.model_agent("google", "google", ("gemini",), "As llm, by the provider `google`."),
-        tool_row(),
+        models_rows.model_agent(
+            "llm", "", (), "Asks a model; Prompt is the system message, the inputs are the user's."
+        ),
+        models_rows.model_agent(
+            "openai", "openai", ("gpt", "chatgpt"), "As llm, by the provider `openai` or one like it."
+        ),
+        models_rows.model_agent("anthropic", "anthropic", ("claude",), "As llm, by the provider `anthropic`."),
+        models_rows.model_agent("google", "google", ("gemini",), "As llm, by the provider `google`."),
+        models_rows.tool_agent(),
         sql.AGENT,
     ]
 )

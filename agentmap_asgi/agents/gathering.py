@@ -12,7 +12,6 @@ from .folder import load_agents
 from .options import rows_of, shown_default
 from .plugins import installed
 from .registry import Agent, Registry
-from .tools import load_tools
 
 
 def gathered(config: AgentMapConfig, context: AgentMapContext) -> Registry:
@@ -20,8 +19,11 @@ def gathered(config: AgentMapConfig, context: AgentMapContext) -> Registry:
     own = dict(context.agents)
     if config.custom_agents_path is not None:
         own |= load_agents(config.custom_agents_path, own)
-    with_tools = context.having_tools(load_tools(config, context))
-    return BUILTINS.configured(config, with_tools).extended({**installed(BUILTINS), **own})
+    if context.tools or config.tools_path is not None:
+        from .tools import load_tools  # which needs pydantic
+
+        context = context.having_tools(load_tools(config, context))
+    return BUILTINS.configured(config, context).extended({**installed(BUILTINS), **own})
 
 
 def described(agent: Agent) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from importlib.util import find_spec
 from typing import Any, Final
 
@@ -19,38 +18,14 @@ from ..providers import Provider, providers_of
 from ..workflows.diagnostics import Finding
 from ..workflows.model import Node
 from ..workflows.options import parts
-from .basic import joiner, prompt_mentions
+from .basic import joiner
 from .models_client import EXTRA, MODELS, Models, Seat
+from .models_rows import tool_names
 from .models_talk import Question, Reply
-from .options import Option, declared
-from .registry import Agent, InnerCall, Outcome
+from .registry import InnerCall, Outcome
 from .schemas import Fitting, fitting
 from .tools import Tool, told, tools_of
 
-TALKING: Final = (
-    Option("model", summary="The model; else that of the provider."),
-    Option("temperature", "number", "How freely it answers.", least=0, most=2),
-    Option("max_tokens", "whole", "Length of the answer, in tokens.", least=1),
-    Option("fallback", "names", "Providers, or `provider:model`, that are asked when this one does not answer."),
-)
-PROVIDER: Final = Option("provider", summary="The provider, by its name in the settings; else the first that fits.")
-OPTIONS: Final = declared(
-    PROVIDER,
-    *TALKING,
-    Option("response_schema", "object", "A JSON Schema; the answer is an object that fits it."),
-    Option("stream", "truth", "Pieces of the answer are told to those who watch, as `token` events."),
-    Option("tools", "names", "Tools that it may use; also Available_Tools."),
-    Option("max_rounds", "whole", "How often it may ask for tools.", default=8, least=1),
-    Option("memory_key", summary="The state field in which the conversation is kept."),
-    Option(
-        "memory_limit",
-        "whole",
-        "Messages that are kept.",
-        default=20,
-        aliases=("max_memory_messages",),
-        least=0,
-    ),
-)
 OFF: Final = (
     'Give the host\'s AgentMapConfig(providers={"openai": {"key": "OPENAI_API_KEY", "model": "…"}}), and the key in '
     f"AgentMapContext(secrets=…); {EXTRA}."
@@ -103,49 +78,15 @@ class Desk:
         return [Seat(one, model, call.secret(one.key) if one.key else None) for one, model in named]
 
 
-def desk_of(config: AgentMapConfig, context: AgentMapContext) -> Desk:
+def desk_of(config: AgentMapConfig | None, context: AgentMapContext | None) -> Desk:
+    """That of a service; without one, nothing can be asked."""
+    if config is None or context is None:
+        return Desk({}, {}, frozenset())
     keys = frozenset(context.secrets) if isinstance(context.secrets, Mapping) else None
     if context.secrets is None:
         keys = frozenset()
     providers = providers_of(config.providers)
     return Desk(providers, tools_of(context), keys, not providers or find_spec("pydantic_ai") is not None)
-
-
-def configured(kind: str, row: Agent, config: AgentMapConfig, context: AgentMapContext) -> Agent:
-    """The row of llm, or of a provider's name, with the settings of a service."""
-    desk = desk_of(config, context)
-    return replace(row, run=partial(llm, desk, kind), check=partial(check_llm, desk, kind))
-
-
-def model_agent(name: str, kind: str, aliases: tuple[str, ...], summary: str) -> Agent:
-    """A row of the table; until it is configured, its check says how to do that."""
-    off = Desk({}, {}, frozenset())
-    row = Agent(
-        name=name,
-        summary=summary,
-        aliases=aliases,
-        inputs="what the user says; several as `name: value`",
-        output="the text of the answer, or an object that fits response_schema",
-        mode="async",
-        run=partial(llm, off, kind),
-        check=partial(check_llm, off, kind),
-        mentions=mentions,
-        options=OPTIONS,
-        outside=True,
-        repeatable=lambda node: not tool_names(node),
-    )
-    return replace(row, configure=partial(configured, kind, row))
-
-
-def mentions(node: Node) -> tuple[str, ...]:
-    memory = node.options.get("memory_key")
-    return (*prompt_mentions(node), *((str(memory),) if memory else ()))
-
-
-def tool_names(node: Node) -> list[str]:
-    """The tools that a row names, in Context or in Available_Tools."""
-    named = node.options.get("tools")
-    return [text for one in (*(parts(named) if named else ()), *node.tools) if (text := str(one).strip())]
 
 
 async def llm(desk: Desk, kind: str, call: InnerCall) -> Outcome:
@@ -336,11 +277,6 @@ CHOOSE: Final = (
 )
 
 
-def with_model(node: Node) -> bool:
-    """Whether a summary or an orchestrator asks a model."""
-    return bool(node.options.get("llm"))
-
-
 def _provider_of(node_options: Mapping[str, Any]) -> str:
     """`llm` names a provider, or is true for the first."""
     written = node_options.get("llm")
@@ -386,37 +322,11 @@ async def chosen(desk: Desk, call: InnerCall) -> Outcome:
     return Outcome(value["step"], goto=value["step"])
 
 
-def check_with_model(desk: Desk, check: Any, node: Node) -> Iterator[Finding]:
-    """The checks of an agent that may ask a model, and does in this row."""
-    yield from check(node)
-    if with_model(node):
-        asked = node.options["llm"]
-        if not isinstance(asked, str | bool):
-            yield Finding("AM-A004", "error", f"llm cannot be {asked!r}", "Name a provider, or write true.", "Context")
-        else:
-            named = replace(node, options={**node.options, "llm": _provider_of(node.options)})
-            yield from check_model(desk, "", named, "llm")
-
-
-def configured_with(run: Any, check: Any, row: Agent, config: AgentMapConfig, context: AgentMapContext) -> Agent:
-    """summary or orchestrator, with the settings of a service."""
-    desk = desk_of(config, context)
-    return replace(row, run=partial(run, desk), check=partial(check_with_model, desk, check))
-
-
-def also_by_model(row: Agent, run: Any) -> Agent:
-    """The row of an agent that asks a model when Context has `llm`."""
-    off = Desk({}, {}, frozenset())
-    check = row.check
-    made = replace(
-        row,
-        mode="async",
-        run=partial(run, off),
-        check=partial(check_with_model, off, check),
-        options=declared(
-            *{id(one): one for one in (row.options or {}).values()}.values(),
-            Option("llm", "any", "A provider, or true for the first: a model does it, instead of the rules."),
-            *TALKING,
-        ),
-    )
-    return replace(made, configure=partial(configured_with, run, check, made))
+def check_with_model(desk: Desk, node: Node) -> Iterator[Finding]:
+    """Of summary and orchestrator, in rows with `llm`."""
+    asked = node.options["llm"]
+    if not isinstance(asked, str | bool):
+        yield Finding("AM-A004", "error", f"llm cannot be {asked!r}", "Name a provider, or write true.", "Context")
+    else:
+        named = replace(node, options={**node.options, "llm": _provider_of(node.options)})
+        yield from check_model(desk, "", named, "llm")

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import ssl
 from collections.abc import Callable
+from contextlib import suppress
+from contextvars import ContextVar
 from typing import Any, Final, NamedTuple
 
-from httpx2 import AsyncClient, Timeout, create_ssl_context
+from httpx2 import AsyncClient, Request, Response, Timeout, create_ssl_context
 from pydantic_ai import exceptions
 from pydantic_ai.direct import model_request, model_request_stream
 from pydantic_ai.messages import (
@@ -48,6 +50,23 @@ _PASSING: Final = (
 """What may be over the next time."""
 
 
+_ANSWERS: Final[ContextVar[list[Response] | None]] = ContextVar("answers", default=None)
+"""The answers of a request that is being made."""
+
+
+class Client(AsyncClient):
+    """Notes its answers, so that they can be closed when a request is given up: the libraries leave some of them open
+    until the garbage is collected.
+    """
+
+    async def send(self, request: Request, **how: Any) -> Response:
+        answer = await super().send(request, **how)
+        answers = _ANSWERS.get()
+        if answers is not None:
+            answers.append(answer)
+        return answer
+
+
 def certificates(provider: Provider) -> ssl.SSLContext:
     """What a connection to the provider trusts; without TLS nothing has to be read. Not for the event loop."""
     return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if provider.base_url.startswith("http:") else create_ssl_context()
@@ -57,7 +76,7 @@ def model_of(provider: Provider, name: str, key: str | None, trusted: ssl.SSLCon
     """(a model, what closes its connections). Imports the provider's package, so not for the event loop."""
     url = provider.base_url or None
     # A redirect would take the key to another host.
-    client = AsyncClient(timeout=Timeout(provider.timeout), verify=trusted, follow_redirects=False)
+    client = Client(timeout=Timeout(provider.timeout), verify=trusted, follow_redirects=False)
     if provider.kind == "openai":
         from openai import AsyncOpenAI
         from pydantic_ai.models.openai import OpenAIChatModel
@@ -76,7 +95,7 @@ def model_of(provider: Provider, name: str, key: str | None, trusted: ssl.SSLCon
             api_key=key or NO_KEY, base_url=url or "https://api.anthropic.com", max_retries=0, http_client=client
         )
         return AnthropicModel(name, provider=AnthropicProvider(anthropic_client=anthropic)), client.aclose
-    from google.genai import Client
+    from google.genai import Client as GoogleClient
     from google.genai.types import HttpOptions
     from pydantic_ai.models.google import GoogleModel
     from pydantic_ai.providers.google import GoogleProvider
@@ -87,7 +106,7 @@ def model_of(provider: Provider, name: str, key: str | None, trusted: ssl.SSLCon
         httpx_async_client=client,
         async_client_args={"verify": trusted, "ssl": trusted},  # else it reads certificates twice more
     )
-    google = Client(vertexai=False, api_key=key or NO_KEY, http_options=options)
+    google = GoogleClient(vertexai=False, api_key=key or NO_KEY, http_options=options)
     return GoogleModel(name, provider=GoogleProvider(client=google)), client.aclose
 
 
@@ -181,6 +200,8 @@ async def asked(
     if question.must_use_tool:
         settings["tool_choice"] = "required"
     messages = conversation.messages(shape.system)
+    answers: list[Response] = []
+    noting = _ANSWERS.set(answers)
     try:
         if on_text is None:
             response = await model_request(
@@ -199,6 +220,11 @@ async def asked(
         if failure is None:
             raise
         raise failure from exc
+    finally:
+        _ANSWERS.reset(noting)
+        for answer in answers:
+            with suppress(Exception):  # it is broken already
+                await answer.aclose()
     return _reply(response, provider)
 
 

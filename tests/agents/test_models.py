@@ -205,7 +205,7 @@ async def test_a_server_that_hangs_is_given_up(tmp_path: Path, protocol: str) ->
         async with FakeModels(trouble, "Good day") as fake:
             row = asking(protocol, context={"stream": stream})
             done = await ask(tmp_path, fake, row, fields={"timeout": 0.3})
-            await asyncio.wait_for(fake.requests[0].gone.wait(), 5)
+            await asyncio.wait_for(fake.requests[0].gone.wait(), 20)
         assert done["result"].get("answer") == "Good day", done["error"]
 
 
@@ -299,12 +299,12 @@ async def test_cancellation_closes_the_connection(tmp_path: Path, protocol: str)
                 await asked_of(fake)
                 done = await made.cancel_execution(started["execution_id"])
                 assert done["status"] == "cancelled"
-                await asyncio.wait_for(fake.requests[0].gone.wait(), 5)
+                await asyncio.wait_for(fake.requests[0].gone.wait(), 20)
                 assert done["usage"]["requests"] == 1
     async with FakeModels(Hangs()) as fake:
         done = await ask(tmp_path, fake, asking(protocol, timeout="300ms"))
         assert done["error"]["code"] == "timeout"
-        await asyncio.wait_for(fake.requests[0].gone.wait(), 5)
+        await asyncio.wait_for(fake.requests[0].gone.wait(), 20)
 
 
 async def test_so_many_requests_at_once(tmp_path: Path) -> None:
