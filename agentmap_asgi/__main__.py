@@ -19,6 +19,8 @@ COMMANDS: Final = {
     "format": "write CSV files as one would by hand",
     "diff": "show what changed between workflow files, by node and cell",
     "convert": "turn a CSV file into a workbook, or a spreadsheet into a CSV file",
+    "test": "run the cases of case files",
+    "record": "print executions as cases of a case file",
     "graph": "draw a workflow",
     "agents": "list the agents that rows may name, with their options, inputs and results",
     "scaffold": "begin the agents that a workflow file names and nobody has, with their tests",

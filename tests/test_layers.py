@@ -31,7 +31,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("services.agentmap", "services.executions", "services.migration"),
     ("http", "ui"),
     ("app", "services.fastapi", "services.mounting"),
-    ("", "__main__", "commands", "testing"),
+    ("", "__main__", "cases", "commands", "pytest_plugin", "testing"),
 )
 """Lowest first. A room stands for its modules; a module of its own line (`execution.executor`) goes before its room.
 

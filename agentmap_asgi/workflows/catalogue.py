@@ -330,7 +330,7 @@ class Catalogue:
             taken: dict[str, str] = {}
             for file in sorted(names, key=_order):
                 path = Path(folder, file)
-                if file.startswith((".", "~$")) or path.suffix.lower() not in READ:
+                if file.startswith((".", "~$")) or path.suffix.lower() not in READ or _holds_cases(path.stem.lower()):
                     continue
                 name = path.relative_to(root).as_posix()
                 other = taken.setdefault(path.stem, file)
@@ -344,6 +344,11 @@ class Catalogue:
                     yield name, path
                 else:
                     yield name, diagnostic("AM-E005", f"{name!r} leads to no file", file=name)
+
+
+def _holds_cases(stem: str) -> bool:
+    """Whether a file holds tests of workflows."""
+    return stem == "cases" or stem.endswith(".cases")
 
 
 def _order(file: str) -> tuple[bool, str]:
