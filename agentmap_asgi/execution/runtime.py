@@ -311,7 +311,8 @@ class Runtime:
                 continue
             with self._damage_of(row):
                 found = await self.store.find(row.id)
-                if found is not None and found.status in GOING:
+                # Another process may have been faster, and lives.
+                if found is not None and found.status in GOING and found.fence == row.fence:
                     await self._take_on(found)
 
     @contextmanager

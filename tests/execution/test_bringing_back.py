@@ -12,6 +12,7 @@ from flows import Row, node, service, sheet
 
 from agentmap_asgi.agents.registry import Call, agent
 from agentmap_asgi.errors import StoreUnavailable
+from agentmap_asgi.execution.runtime import Given
 from agentmap_asgi.services.agentmap import AgentMapService
 from agentmap_asgi.stores.sqlite import SQLiteStore
 from agentmap_asgi.stores.store import Batch, Runner
@@ -147,3 +148,41 @@ async def test_an_execution_that_cannot_go_on_has_a_last_event(tmp_path: Path) -
     assert [event["sequence"] for event in events] == list(range(1, len(before) + 3))
     assert [event["event"] for event in events[-2:]] == ["resumed", "interrupted"]
     await made.aclose()
+
+
+async def test_what_another_process_has_taken_on_meanwhile_is_left_to_it(tmp_path: Path) -> None:
+    """Two see that a process has died; the slower one does not take its executions from the faster one."""
+    made = await opened(tmp_path)
+    store = made.store
+    name = (await made.execute_workflow("Flow", {}))["execution_id"]
+    row = await store.find(name)
+    assert row is not None
+    rival = SQLiteStore(tmp_path / "runs.db", namespace=store.namespace, source=str(tmp_path / "flows.csv"))
+    await rival.open()
+    runner = rival.runner()
+    beaten = asyncio.Event()
+    looks = 0
+
+    async def find(execution: str) -> Kept | None:
+        found = await rival.find(execution)
+        if found is not None and found.runner == "gone":
+            found = await rival.claim(found, runner)
+            beaten.set()
+        return found
+
+    async def stranded() -> list[Kept]:
+        nonlocal looks
+        looks += 1
+        return await SQLiteStore.stranded(store)  # type: ignore[arg-type]
+
+    vars(store).update(find=find, stranded=stranded)
+    await store.append(Given(row, {"status": "running", "runner": "gone"}))
+    await beaten.wait()
+    seen = looks
+    while looks < seen + 2:
+        await asyncio.sleep(0.01)
+    found = await rival.find(name)
+    assert found is not None
+    assert found.runner == runner.id
+    await made.aclose()
+    await rival.aclose()
