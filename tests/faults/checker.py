@@ -78,7 +78,8 @@ def stored(file: Path) -> dict[str, Stored]:
         for execution, path, first, piece in connection.execute(
             "SELECT execution, path, sequence, text FROM entries ORDER BY execution, path, sequence"
         ).fetchall():
-            # SQLite has the entries of a write in one row, a line each with its number before it.
+            # SQLite has the entries of a write in one row, a line each with its number before it; PostgreSQL has bytes.
+            piece = piece.decode() if isinstance(piece, bytes) else piece
             for line in [f"{first} {piece}"] if piece.startswith("[") else piece.split("\n"):
                 number, _, text = line.partition(" ")
                 entries[execution][path].append((int(number), json.loads(text)))
