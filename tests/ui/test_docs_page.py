@@ -14,7 +14,7 @@ from agentmap_asgi.http.operations import OPERATIONS
 pytest_plugins = ("browsers",)
 pytestmark = pytest.mark.anyio
 
-WORKFLOWS = 7
+WORKFLOWS = 8
 """Those of the flows that can be started."""
 
 

@@ -69,6 +69,26 @@ async def test_colours_follow_the_system_or_the_visitor(browser: Browser, tmp_pa
         assert await page.evaluate(paper) == "rgb(255, 255, 255)"
 
 
+FITS = """() => [...document.querySelectorAll('[data-node]')].flatMap((node) => {
+    const box = node.querySelector('rect').getBoundingClientRect()
+    return [...node.querySelectorAll('text')].filter((text) => {
+        const { left, right, top, bottom } = text.getBoundingClientRect()
+        return left < box.left || right > box.right || top < box.top || bottom > box.bottom
+    }).map((text) => text.textContent)
+})"""
+
+
+@pytest.mark.anyio
+async def test_names_fit_into_their_boxes(browser: Browser, tmp_path: Path) -> None:
+    """The widths that the server reckons with are enough for the fonts of a browser, with the sign of a state too."""
+    async with visited(browser, tmp_path) as visit:
+        fails = (await visit.start("Fails"))["execution_id"]
+        for view in (f"execution/{fails}", "workflow/flows%3A%3ANasty", "workflow/flows%3A%3ALeave"):
+            await visit.go(view)
+            await expect(visit.page.locator("[data-node]").first).to_be_visible()
+            assert await visit.page.evaluate(FITS) == []
+
+
 STATIC = resources.files("agentmap_asgi.ui").joinpath("static")
 FILES = {path.name: path.read_text(encoding="utf-8") for path in STATIC.iterdir()}
 

@@ -261,6 +261,8 @@ async def test_errors_say_what_to_do(browser: Browser, tmp_path: Path) -> None:
         await expect(page.get_by_role("button", name="Try again")).to_be_visible()
         await visit.go("waiting")
         await expect(page.get_by_text("Nothing waits for you")).to_be_visible()
+        await visit.go("workflow/flows%3A%3AHello/versions")
+        await expect(page.get_by_text("served now")).to_be_visible()
 
 
 async def test_the_keyboard_reaches_everything(browser: Browser, tmp_path: Path) -> None:

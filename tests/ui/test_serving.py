@@ -19,7 +19,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Mount
 from visits import World, listening, service_of, visiting
 
-from agentmap_asgi import AgentMapApp, include_agentmap_routes
+from agentmap_asgi import AgentMapApp, AgentMapService, include_agentmap_routes
 from agentmap_asgi.http.keys import new_key
 
 pytest_plugins = ("browsers",)
@@ -101,6 +101,52 @@ async def test_dependencies_guard_the_operations(browser: Browser, tmp_path: Pat
         await page.get_by_label("Key or token").fill("ada-token")
         await page.get_by_role("button", name="Sign in").click()
         await expect(page.get_by_role("link", name="Hello", exact=True)).to_be_visible()
+
+
+async def test_somebody_who_is_asked_sees_the_question_only(browser: Browser, tmp_path: Path) -> None:
+    """Of another's execution an assignee sees what it asks him, in the list and by its address, and may answer it."""
+
+    def authenticate(request: Request) -> str | None:
+        return {"Bearer a": "ada", "Bearer b": "bob"}.get(request.headers.get("authorization", ""))
+
+    service = await service_of(tmp_path, World(), authenticate=authenticate)
+    async with listening(AgentMapApp(service=service)) as base, visiting(browser, service, f"{base}/") as visit:
+        visit.expected.add(401)
+        page = visit.page
+        body = {"graph_name": "Review", "initial_state": {"name": "a secret of Ada"}, "execution_id": "hers"}
+        made = await page.request.post(f"{base}/execute", data=body, headers={"authorization": "Bearer a"})
+        assert (await made.json())["status"] == "suspended"
+        await page.goto(f"{base}/ui/#/waiting")
+        await page.get_by_label("Kind").select_option("bearer")
+        await page.get_by_label("Key or token").fill("b")
+        await page.get_by_role("button", name="Sign in").click()
+        await expect(page.get_by_text("All right?")).to_be_visible()
+        await expect(page.locator("#waiting-count")).to_have_text("1")
+        await page.get_by_role("link", name="Review").click()
+        await expect(page.get_by_role("heading", name="Review")).to_be_visible()
+        await expect(page.get_by_text("All right?")).to_be_visible()
+        assert "secret" not in await page.content()
+        await page.get_by_role("button", name="Approve").click()
+        await expect(page.get_by_text("It asks you nothing more")).to_be_visible()
+
+
+async def test_the_hosts_filter_sees_what_is_drawn(tmp_path: Path) -> None:
+    """An image is made of the drawing as `filter_response` lets it out."""
+
+    class Discreet(AgentMapService):
+        async def filter_response(self, document: dict[str, Any], request_context: dict[str, Any]) -> dict[str, Any]:
+            for node in document.get("nodes", []):
+                node["agent_type"] = "hidden"
+            return document
+
+    service = await service_of(tmp_path, World(), kind=Discreet)
+    async with calling(AgentMapApp(service=service)) as http:
+        made = (await http.post("/execute", json={"graph_name": "Hello"})).json()
+        for path in ("/Hello/graph", f"/executions/{made['execution_id']}/graph"):
+            image = (await http.get(path, params={"format": "svg"})).text
+            assert "hidden" in image
+            assert "echo" not in image
+    await service.aclose()
 
 
 async def test_two_instances_do_not_mix(browser: Browser, tmp_path: Path) -> None:

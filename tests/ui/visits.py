@@ -52,6 +52,8 @@ FLOWS = (
     "Count,Done,echo,n,done,,,,,,\n"
     f'Nasty,"{NASTY.replace(chr(34), chr(34) * 2)}",echo,text,out,"<script>alert(1)</script>",,,,,\n'
     "Story,Begin,echo,name,begun,,Tell,,,,\nStory,Tell,talk,begun,told,,,,,,\n"
+    'Review,Check,human,name,ok,All right?,,Said,Said,"{""assignees"": [""bob""]}",\n'
+    "Review,Said,echo,name,said,,,,,,\n"
     "Bad,A,ecko,x,y,,Nowhere,,,,\n"
 )
 
@@ -91,11 +93,17 @@ class World:
         return AgentMapContext(agents={"gate": gate, "talk": talk, "flaky": flaky, "tick": tick}, **more)
 
 
-async def service_of(folder: Path, world: World, config: dict[str, Any] | None = None, **more: Any) -> AgentMapService:
+async def service_of(
+    folder: Path,
+    world: World,
+    config: dict[str, Any] | None = None,
+    kind: type[AgentMapService] = AgentMapService,
+    **more: Any,
+) -> AgentMapService:
     def made() -> AgentMapService:
         path = folder / "flows.csv"
         path.write_text(FLOWS, encoding="utf-8")
-        return AgentMapService(
+        return kind(
             AgentMapConfig(**{"shutdown_grace": 0.1, **(config or {})}), source=path, context=world.context(**more)
         )
 
