@@ -149,12 +149,21 @@ async def test_authenticate_may_raise_as_hosts_do(way: Way, folder: Path) -> Non
 
 @pytest.mark.anyio
 async def test_strangers_learn_nothing(folder: Path) -> None:
-    """Paths that do not exist, methods that are not allowed, bodies that are wrong: all of it is a 401."""
+    """Paths that do not exist, methods that are not allowed, bodies that are wrong: all of it is a 401. The files of
+    the page hold no data and are shown, when the page is on.
+    """
     app = AgentMapApp(service=await service_of(folder, authenticate=lambda request: None))
     async with client(app) as http:
-        for method, path in [("GET", "/"), ("GET", "/nope"), ("DELETE", "/list"), ("GET", "/ui/"), ("PUT", "/health")]:
+        for method, path in [
+            ("GET", "/"),
+            ("GET", "/nope"),
+            ("DELETE", "/list"),
+            ("GET", "/audit"),
+            ("PUT", "/health"),
+        ]:
             assert (await http.request(method, path)).status_code == 401
         assert (await http.post("/execute", content=b"x" * 2_000_000)).status_code == 401
+        assert (await http.get("/ui/")).status_code == 200
 
 
 def may(principal: str, operation: str, graph: str | None, execution: str | None = None) -> bool:
