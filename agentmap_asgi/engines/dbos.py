@@ -17,7 +17,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from itertools import chain, islice, repeat
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, TypeVar
 
 from anyio import to_thread
 from dbos import DBOS, SetWorkflowID, error
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from ..execution.runtime import Runtime
 
 logger = logging.getLogger("agentmap_asgi.execution")
+
+T = TypeVar("T")
 
 POLL_SECONDS: Final = 0.25
 """Between two looks of a process at the queue."""
@@ -79,7 +81,7 @@ class DBOSEngine:
         at_once, every_second = self.config.max_running_everywhere, self.config.max_starts_per_second
         await DBOS.register_queue_async(
             self.queue,
-            worker_concurrency=self.config.max_running,
+            worker_concurrency=min(self.config.max_running, at_once or self.config.max_running),
             global_concurrency=at_once or None,
             limiter={"limit": every_second, "period": 1.0} if every_second else None,
             polling_interval_sec=POLL_SECONDS,
@@ -104,19 +106,35 @@ class DBOSEngine:
         else:
             self.runtime.job(self._started(run, go))
 
+    async def begun(self, row: Row) -> bool:
+        """One that is in the queue waits for its turn; the process that died had only put it there."""
+        latest = await self._asked(self._latest(row))
+        return latest is not None and latest.status != "ENQUEUED"
+
     async def take_over(self, row: Row) -> bool:
         """Have the workflow that was under way go on wherever there is a slot, or begin one."""
         logger.warning("%s: its process has ended; it goes on (attempt %d)", row.id, row.attempt)
         try:
-            latest = await self._latest(row)
-            if latest is not None and latest.status in UNFINISHED:
-                await self._resume(row.id, latest.workflow_id)
+            latest = await self._asked(self._latest(row))
+            if latest is not None and latest.status == "ENQUEUED":
+                self._left[row.id] = Left(latest.workflow_id)
+            elif latest is not None and latest.status in UNFINISHED:
+                await self._asked(self._resume(row.id, latest.workflow_id))
             else:
-                await self._enqueue(self._workflow_id(row.id, row.created, row.fence), row.id, row.fence)
-        except Exception as exc:  # of a database: the next look tries again, or that of another process
+                fresh = self._workflow_id(row.id, row.created, row.fence)
+                await self._asked(self._enqueue(fresh, row.id, row.fence))
+        except StoreUnavailable:
             self.runtime.let_go(row)
-            raise StoreUnavailable(f"DBOS does not answer: {exc}") from exc
+            raise
         return True
+
+    @staticmethod
+    async def _asked(question: Awaitable[T]) -> T:
+        """Raises StoreUnavailable when DBOS cannot answer: the next look tries again, or that of another process."""
+        try:
+            return await question
+        except Exception as exc:
+            raise StoreUnavailable(f"DBOS does not answer: {exc}") from exc
 
     async def look_after(self) -> None:
         await self._end_cancelled()

@@ -48,6 +48,9 @@ class Engine(Protocol):
     def begin(self, run: Run, go: Callable[[], None]) -> None:
         """A run has a slot here: `go` begins it, or lets it go on."""
 
+    async def begun(self, row: Row) -> bool:
+        """Whether the process that had an execution, and has died, may have begun to run it."""
+
     async def take_over(self, row: Row) -> bool:
         """An execution whose process has died was claimed by this one. False: it is brought back and goes on here."""
 
@@ -78,6 +81,9 @@ class Local:
 
     def begin(self, run: Run, go: Callable[[], None]) -> None:
         go()
+
+    async def begun(self, row: Row) -> bool:
+        return True
 
     async def take_over(self, row: Row) -> bool:
         return False

@@ -327,8 +327,9 @@ class Runtime:
 
     async def _take_on(self, row: Row) -> None:
         assert self.runner is not None  # noqa: S101
-        # One that was left in an orderly stop has nobody who died under it.
-        claimed = await self.store.claim(row, self.runner, attempt=row.attempt + (row.runner is not None))
+        # One that was left in an orderly stop, or only waited for its turn, has nobody who died under it.
+        died = row.runner is not None and await self.engine.begun(row)
+        claimed = await self.store.claim(row, self.runner, attempt=row.attempt + died)
         if claimed is None:
             return
         if await self.engine.take_over(claimed):

@@ -73,6 +73,10 @@ class Process:
             pipe.close()
         return status
 
+    def wait(self) -> int:
+        """Until it ends by itself; its exit status."""
+        return self._end()
+
     def close(self) -> int:
         """End it in an orderly way; its exit status."""
         assert self._process.stdin is not None

@@ -58,6 +58,11 @@ def service(folder: Path, settings: dict[str, Any]) -> AgentMapService:
             raise
         return ""
 
+    @agent(idempotent=True)
+    async def poison(call: Call) -> str:
+        diary.write("began", call)
+        os._exit(1)
+
     @agent
     async def once(call: Call) -> str:
         return await diary.acted(call)
@@ -69,7 +74,8 @@ def service(folder: Path, settings: dict[str, Any]) -> AgentMapService:
             raise ValueError("the first attempt")
         return done
 
-    context = AgentMapContext(agents={"work": work, "once": once, "flaky": flaky, "slow": slow})
+    agents = {"work": work, "once": once, "flaky": flaky, "slow": slow, "poison": poison}
+    context = AgentMapContext(agents=agents)
     return AgentMapService(AgentMapConfig(**settings), context=context, source=folder / "flows.csv")
 
 

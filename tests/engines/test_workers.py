@@ -19,17 +19,21 @@ ROWS = [
     node("B", "work", output="b", edge="Z"),
     node("Z", "work", output="z"),
     node("S", "slow", output="s", graph="Slow"),
+    node("P", "poison", output="p", graph="Poison"),
 ]
 
 
 def test_what_is_asked_of_one_process_reaches_the_one_that_runs_it(dbos_url: str, tmp_path: Path) -> None:
-    """Results, answers, cancellations, those of DBOS too, whether anybody has taken the execution or not."""
+    """Results, answers, cancellations, those of DBOS too, whether anybody has taken the execution or not; and what a
+    worker runs goes on when it ends.
+    """
     write(tmp_path, ROWS)
     settings = {
         "engine": "dbos", "storage_url": dbos_url, "storage_schema": Server.schema(), "namespace": "a work_er",
-        "shutdown_grace": 0.2,
+        "shutdown_grace": 0.2, "max_recoveries": 0,
     }  # fmt: skip
-    front = Process(tmp_path, {**settings, "run_executions": False})
+    taking = {**settings, "run_executions": False}
+    front = Process(tmp_path, taking)
     processes = [front]
     try:
         front.ready()
@@ -37,9 +41,12 @@ def test_what_is_asked_of_one_process_reaches_the_one_that_runs_it(dbos_url: str
         waiting, cancelled = (front.ask("start", graph="Flow")["execution_id"] for _ in range(2))
         assert front.ask("settled", id=waiting, seconds=0.2)["status"] == "queued"
         assert front.ask("cancel", id=cancelled)["status"] == "cancelled"
-        worker = Process(tmp_path, {**settings, "max_running": 2})
-        processes.append(worker)
+        # It waits for its turn also when who took it on dies.
+        front.kill()
+        worker, front = Process(tmp_path, {**settings, "max_running": 2}), Process(tmp_path, taking)
+        processes += [worker, front]
         worker.ready()
+        front.ready()
         found = front.ask("settled", id=waiting, seconds=30)
         assert (found["status"], found["waiting"][0]["path"], found["result"]["b"]) == ("suspended", "Ask#1", "B")
         front.ask("answer", id=waiting, data="yes")
@@ -48,6 +55,7 @@ def test_what_is_asked_of_one_process_reaches_the_one_that_runs_it(dbos_url: str
             "completed",
             {"a": "A", "b": "B", "said": "yes", "z": "Z"},
         )
+        assert found["attempt"] == 1
         assert {line["pid"] for line in diary(tmp_path)} == {worker.pid}
         assert not any(line["key"].startswith(cancelled) for line in diary(tmp_path))
 
@@ -79,7 +87,17 @@ def test_what_is_asked_of_one_process_reaches_the_one_that_runs_it(dbos_url: str
         events = front.ask("events", id=slow)["events"]
         assert [event["event"] for event in events] == ["started", "node_started", "recovered"]
         assert front.ask("cancel", id=slow)["status"] == "cancelled"
-        assert other.close() == 0
+
+        # What ends each process that runs it is not given to ever more of them.
+        poison = front.ask("start", graph="Poison")["execution_id"]
+        assert other.wait() == 1
+        last = Process(tmp_path, settings)
+        processes.append(last)
+        last.ready()
+        found = front.ask("settled", id=poison, seconds=30)
+        assert (found["status"], found["error"]["code"], found["attempt"]) == ("interrupted", "interrupted", 2)
+        assert sum(line["key"] == f"{poison}/P#1" for line in diary(tmp_path)) == 1
+        assert last.close() == 0
         assert front.close() == 0
     finally:
         for process in processes:
