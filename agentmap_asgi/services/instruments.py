@@ -19,8 +19,8 @@ from .metrics import Metrics
 
 logger = logging.getLogger(logs.LOGGERS[0])
 
-PROBES: Final = ("health", "ready", "metrics")
-"""Operations that monitors call all the time; the audit log leaves them out."""
+UNNOTED: Final = ("health", "ready", "metrics", "ui", "ui_file", "docs")
+"""What the audit log leaves out: operations that monitors call all the time, and the files of the page."""
 
 
 class Instruments:
@@ -98,7 +98,7 @@ class Instruments:
         """A request has its answer."""
         if self.metrics is not None:
             self.metrics.answered(operation or "none", status)
-        if self.audit is not None and operation not in PROBES:
+        if self.audit is not None and operation not in UNNOTED:
             self.audit.note("request", door="http", operation=operation, status=status, **facts)
 
     def reloaded(self, changes: Changes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -192,6 +193,19 @@ async def test_the_files_forbid_everything_foreign(tmp_path: Path) -> None:
             moved = await http.get(path)
             assert (moved.status_code, moved.headers["location"]) == (307, place)
         assert (await http.post("/ui")).status_code == 405
+
+
+async def test_files_are_not_audited(tmp_path: Path) -> None:
+    """What the page does is, operation by operation; that its files were sent says nothing."""
+    service = await service_of(
+        tmp_path, World(), {"enable_audit_logging": True, "audit_path": str(tmp_path / "audit.jsonl")}
+    )
+    async with calling(AgentMapApp(service=service)) as http:
+        for path in ("/ui", "/ui/", "/ui/app.js", "/docs", "/list"):
+            await http.get(path)
+    await service.aclose()
+    log = await to_thread.run_sync((tmp_path / "audit.jsonl").read_text)
+    assert [json.loads(line)["operation"] for line in log.splitlines()] == ["list"]
 
 
 async def test_the_page_goes_with_the_docs(tmp_path: Path) -> None:

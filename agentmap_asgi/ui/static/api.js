@@ -80,9 +80,15 @@ export function randomKey() {
 
 const ENDS = new Set(["completed", "failed", "cancelled", "interrupted"])
 const pause = (milliseconds, signal) => new Promise((resolve) => {
-  const timer = setTimeout(resolve, milliseconds)
-  signal.addEventListener("abort", () => { clearTimeout(timer); resolve() }, { once: true })
-  addEventListener("online", () => { clearTimeout(timer); resolve() }, { once: true })
+  const over = () => {
+    clearTimeout(timer)
+    signal.removeEventListener("abort", over)
+    removeEventListener("online", over)
+    resolve()
+  }
+  const timer = setTimeout(over, milliseconds)
+  signal.addEventListener("abort", over)
+  addEventListener("online", over)
 })
 
 // The events of an execution, those that there are and those to come; it comes again when it is cut off.
