@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import sys
 from functools import lru_cache
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import ConfigError
 from .registry import Agent, Registry, as_agent
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 logger = logging.getLogger("agentmap_asgi")
 
@@ -44,4 +46,6 @@ def installed(known: Registry) -> dict[str, Agent]:
 @lru_cache(maxsize=4)
 def _points(path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
     """What is installed on a path; looked up once, because that reads a file of every package."""
+    from importlib.metadata import entry_points  # costs more than all agents together
+
     return tuple(entry_points(group=GROUP))
