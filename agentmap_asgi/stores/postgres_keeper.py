@@ -29,7 +29,7 @@ from .postgres_writer import TERMINATE, backend_of
 
 logger = logging.getLogger("agentmap_asgi.stores")
 
-GLANCE: Final = 0.2
+GLANCE: Final = 0.1
 """Seconds between two looks at the others."""
 BURIAL: Final = 600.0
 """Seconds between two looks for those that are long gone."""

@@ -265,7 +265,7 @@ def _one(connection: Connection, query: Any, *values: Any) -> tuple[Any, ...]:
 def said(exc: BaseException) -> str:
     """What the server says, in one line."""
     text = (isinstance(exc, psycopg.Error) and exc.diag.message_primary) or str(exc) or type(exc).__name__
-    return " ".join(line.strip() for line in text.splitlines() if line.strip()).removesuffix(".")
+    return " ".join(line.strip() for line in text.splitlines() if line.strip()).rstrip(".?")
 
 
 def own_fault(exc: BaseException) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-GRACE: Final = 0.4
+GRACE: Final = 0.3
 """Seconds without its lock after which a process is dead: one whose connection broke off is back sooner."""
 
 
