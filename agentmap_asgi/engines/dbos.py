@@ -137,8 +137,8 @@ class DBOSEngine:
             raise StoreUnavailable(f"DBOS does not answer: {exc}") from exc
 
     async def look_after(self) -> None:
-        await self._end_cancelled()
-        await self._give_out_again()
+        await self._asked(self._end_cancelled())
+        await self._asked(self._give_out_again())
 
     async def _end_cancelled(self) -> None:
         """End what runs here and was cancelled by the means of DBOS."""
@@ -160,15 +160,25 @@ class DBOSEngine:
         for workflow in found:
             execution = some[workflow.workflow_id]
             left = self._left.pop(execution, None)
-            if left is None or left.workflow != workflow.workflow_id or workflow.status not in ("ENQUEUED", "PENDING"):
+            if left is None or left.workflow != workflow.workflow_id:
                 continue
             if workflow.status == "ENQUEUED":
                 self._left[execution] = Left(left.workflow)  # the last to be looked at next time
             elif await self._unclaimed(execution):
-                if left.seen == workflow.executor_id:
+                if workflow.status == "CANCELLED":
+                    await self.runtime.cancel_unclaimed(execution)
+                elif workflow.status != "PENDING":
+                    await self._begin_anew(execution)
+                elif left.seen == workflow.executor_id:
                     await self._resume(execution, left.workflow)
                 else:
                     self._left[execution] = Left(left.workflow, workflow.executor_id)
+
+    async def _begin_anew(self, execution: str) -> None:
+        """Its workflow has ended without having run it, which nothing here does: somebody has touched DBOS's tables."""
+        row = await self.runtime.reclaim(execution)
+        if row is not None:
+            await self._enqueue(self._workflow_id(row.id, row.created, row.fence), row.id, row.fence)
 
     async def _unclaimed(self, execution: str) -> bool:
         row = await self.runtime.store.find(execution)
@@ -330,7 +340,7 @@ class DBOSEngine:
                         runtime.recover(run)
                     return run
                 raise asyncio.CancelledError
-            except (StoreUnavailable, error.DBOSException) as exc:
+            except Exception as exc:  # of a database; one that left this workflow would end it
                 logger.warning("%s: it cannot be claimed just now: %s", execution_id, exc)
             await asyncio.sleep(delay)
         raise AssertionError

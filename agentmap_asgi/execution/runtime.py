@@ -220,7 +220,7 @@ class Runtime:
             payload = json.loads(command.payload)
             if command.kind == "cancel":
                 if run is None:
-                    return await self._cancelled_unclaimed(command.execution)
+                    return await self.cancel_unclaimed(command.execution)
                 run.cancel()
                 await run.wait()
             elif command.kind == "answer":
@@ -234,7 +234,7 @@ class Runtime:
             return "late"
         return "done"
 
-    async def _unclaimed(self, execution_id: str) -> Row | None:
+    async def reclaim(self, execution_id: str) -> Row | None:
         """Claim an execution that was handed over here, and that nobody has taken yet."""
         assert self.runner is not None  # noqa: S101
         row = await self.store.find(execution_id)
@@ -242,8 +242,9 @@ class Runtime:
             return None
         return await self.store.claim(row, self.runner, status=row.status)
 
-    async def _cancelled_unclaimed(self, execution_id: str) -> str | None:
-        claimed = await self._unclaimed(execution_id)
+    async def cancel_unclaimed(self, execution_id: str) -> str | None:
+        """End an execution that was handed over here, if nobody has taken it yet."""
+        claimed = await self.reclaim(execution_id)
         run = None if claimed is None else await self.restored(claimed)
         if run is None:
             return None
@@ -252,7 +253,7 @@ class Runtime:
         return "done"
 
     async def _answered_unclaimed(self, execution_id: str, path: str, answer: Answer) -> str | None:
-        claimed = await self._unclaimed(execution_id)
+        claimed = await self.reclaim(execution_id)
         if claimed is None:
             return None
         wait = next((wait for wait in waits_of(claimed.id, claimed.waits) if wait["path"] == path), None)

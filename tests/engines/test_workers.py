@@ -23,6 +23,15 @@ ROWS = [
 ]
 
 
+def cancel_in_dbos(url: str, execution: str) -> None:
+    """As its console does."""
+    with psycopg.connect(url) as connection:
+        connection.execute(
+            "UPDATE dbos.workflow_status SET status = 'CANCELLED', owner_xid = NULL WHERE workflow_uuid LIKE %s",
+            (f"%:{execution}:%",),
+        )
+
+
 def test_what_is_asked_of_one_process_reaches_the_one_that_runs_it(dbos_url: str, tmp_path: Path) -> None:
     """Results, answers, cancellations, those of DBOS too, whether anybody has taken the execution or not; and what a
     worker runs goes on when it ends.
@@ -38,9 +47,11 @@ def test_what_is_asked_of_one_process_reaches_the_one_that_runs_it(dbos_url: str
     try:
         front.ready()
         # Nobody is there to run it.
-        waiting, cancelled = (front.ask("start", graph="Flow")["execution_id"] for _ in range(2))
+        waiting, cancelled, ended = (front.ask("start", graph="Flow")["execution_id"] for _ in range(3))
         assert front.ask("settled", id=waiting, seconds=0.2)["status"] == "queued"
         assert front.ask("cancel", id=cancelled)["status"] == "cancelled"
+        cancel_in_dbos(dbos_url, ended)
+        assert front.ask("settled", id=ended, seconds=30)["status"] == "cancelled"
         # It waits for its turn also when who took it on dies.
         front.kill()
         worker, front = Process(tmp_path, {**settings, "max_running": 2}), Process(tmp_path, taking)
@@ -68,11 +79,7 @@ def test_what_is_asked_of_one_process_reaches_the_one_that_runs_it(dbos_url: str
         # So does what is cancelled with the tools of DBOS.
         slow = front.ask("start", graph="Slow")["execution_id"]
         seen(tmp_path, "began", f"{slow}/S#1")
-        with psycopg.connect(dbos_url) as connection:
-            connection.execute(
-                "UPDATE dbos.workflow_status SET status = 'CANCELLED', owner_xid = NULL WHERE workflow_uuid LIKE %s",
-                (f"%:{slow}:%",),
-            )
+        cancel_in_dbos(dbos_url, slow)
         seen(tmp_path, "cancelled", f"{slow}/S#1")
         assert front.ask("settled", id=slow, seconds=30)["status"] == "cancelled"
 
