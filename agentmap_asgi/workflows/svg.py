@@ -28,7 +28,7 @@ text{font-family:system-ui,"Segoe UI",Roboto,Helvetica,Arial,sans-serif;text-anc
 .name{font-size:13px;font-weight:600}.kind{font-size:11px;fill:var(--soft)}.label{font-size:11px;fill:var(--soft)}
 .box{fill:var(--box);stroke:var(--edge);stroke-width:1.25}.entry .box{stroke:var(--ink);stroke-width:2}
 .line{fill:none;stroke:var(--line);stroke-width:1.5}.head{fill:var(--line)}.back{fill:var(--paper)}
-.failure .line{stroke-dasharray:5 4}.missing .box{stroke-dasharray:4 3;stroke:var(--bad)}
+.failure:not(.success) .line{stroke-dasharray:5 4}.missing .box{stroke-dasharray:4 3;stroke:var(--bad)}
 .completed .box{stroke:var(--good);stroke-width:2}.failed .box{stroke:var(--bad);stroke-width:2.5}
 .running .box{stroke:var(--busy);stroke-width:2.5}.waiting .box{stroke:var(--wait);stroke-width:2.5}
 .cut .box{stroke:var(--bad);stroke-dasharray:4 3}.skipped,.pending{opacity:.62}
