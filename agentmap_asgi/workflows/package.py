@@ -69,11 +69,12 @@ class Grid:
                 continue
             first = first or (top, start, bottom, end)
             # A range may reach to the end of the sheet; where nothing else is, nothing is filled.
-            for row in range(top, min(bottom, max(last_row, top)) + 1):
+            # A row that is blank otherwise stays blank.
+            for row in [row for row in self.cells if top <= row <= min(bottom, last_row)]:
                 left -= end - start + 1
                 if left < 0:
                     raise Unreadable("AM-E008", f"The merged cells of the sheet {self.name!r} are too many")
-                cells = self.cells.setdefault(row, {})
+                cells = self.cells[row]
                 for column in range(start, min(end, max(last_column, start)) + 1):
                     cells[column] = text
         if first is not None:

@@ -196,7 +196,7 @@ def test_merged_cells_are_filled() -> None:
     """In both directions, with a note; a range to the end of the sheet fills what is used."""
     data = xlsx(
         {"S": [HEAD, ("Flow", "A", "echo", "", "B"), (None, "B", "echo", "", "C"), (None, "C", "echo", "", None)]},
-        lambda sheet: sheet.merge_cells("A2:A1048576"),
+        lambda sheet: sheet.merged_cells.add("A2:A1048576"),  # merge_cells makes an object for each cell
     )
     found = load(data)
     assert codes(found) == ["AM-V005"]
