@@ -72,7 +72,7 @@ def described(row: Operation) -> dict[str, Any]:
         found["responses"]["304"] = {"description": phrase(304)}
     bodies: dict[str, Any] = dict.fromkeys(row.files, TEXT)
     if row.body is not None:
-        bodies["application/json"] = {"schema": _ref(row.body)}
+        bodies["application/json"] = {"schema": _ref(row.body.__name__)}
     if bodies:
         found["requestBody"] = {"required": not row.optional_body, "content": bodies}
     return found
@@ -92,20 +92,22 @@ def refused(status: int) -> dict[str, Any]:
     """The response of a refusal."""
     return {
         "description": phrase(status),
-        "content": {"application/problem+json": {"schema": _ref(schemas.Problem)}},
+        "content": {"application/problem+json": {"schema": _ref("Problem")}},
     }
 
 
-def _ref(model: type[BaseModel]) -> dict[str, str]:
-    return {"$ref": REF.format(model=model.__name__)}
+def _ref(model: str) -> dict[str, str]:
+    return {"$ref": REF.format(model=model)}
 
 
 def _components(rows: Iterable[Operation]) -> dict[str, Any]:
     """The schemas of all models that the rows name."""
-    models: dict[type[BaseModel], JsonSchemaMode] = {schemas.Problem: "serialization"}
+    from . import answers
+
+    models: dict[type[BaseModel], JsonSchemaMode] = {answers.Problem: "serialization"}
     for row in rows:
         if row.answer is not None:
-            models[row.answer] = "serialization"
+            models[getattr(answers, row.answer)] = "serialization"
         if row.body is not None:
             models[row.body] = "validation"
     _, found = models_json_schema(sorted(models.items(), key=lambda item: item[0].__name__), ref_template=REF)
@@ -121,8 +123,11 @@ def with_schemas(part: Any) -> Any:
         return part
     if "$ref" not in part:
         return {key: with_schemas(value) for key, value in part.items()}
-    model: type[BaseModel] = getattr(schemas, part["$ref"].rpartition("/")[2])
-    mode: JsonSchemaMode = "serialization" if issubclass(model, schemas.Answer) else "validation"
+    from . import answers
+
+    name = part["$ref"].rpartition("/")[2]
+    model: type[BaseModel] = getattr(answers, name, None) or getattr(schemas, name)
+    mode: JsonSchemaMode = "serialization" if issubclass(model, answers.Answer) else "validation"
     schema = model.model_json_schema(ref_template=REF, mode=mode)
     schema.pop("$defs", None)
     return with_schemas(schema)

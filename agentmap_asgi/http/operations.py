@@ -42,8 +42,8 @@ class Operation:
     scope: Scope
     """What a credential must allow for it: `run` starts executions, `read` looks, `probe` asks how the process is,
     `admin` is for those who run it."""
-    answer: type[BaseModel] | None
-    """None when there are only texts."""
+    answer: str | None
+    """The model's name in `answers`; None when there are only texts."""
     body: type[BaseModel] | None = None
     files: tuple[str, ...] = ()
     """Content types of a body that is a file."""
@@ -100,7 +100,7 @@ OPERATIONS: Final = (
         scope="run",
         body=schemas.ExecuteBody,
         headers=(KEY, PREFER),
-        answer=schemas.Execution,
+        answer="Execution",
         statuses=(200, 202),
         problems=EXECUTE_PROBLEMS,
     ),
@@ -131,7 +131,7 @@ OPERATIONS: Final = (
             Query("graph", "The workflow that the rows of a CSV body start"),
             Query("format", "An object (default) or a table; without it the Accept header says", ("json", "csv")),
         ),
-        answer=schemas.Batch,
+        answer="Batch",
         texts=(CSV_TYPE,),
         problems=(400, 408, 413, 415, 422),
     ),
@@ -144,7 +144,7 @@ OPERATIONS: Final = (
         scope="run",
         body=schemas.RunBody,
         headers=(KEY, PREFER),
-        answer=schemas.NamedExecution,
+        answer="NamedExecution",
         statuses=(200, 202),
         problems=EXECUTE_PROBLEMS,
     ),
@@ -157,7 +157,7 @@ OPERATIONS: Final = (
         scope="run",
         body=schemas.RunBody,
         headers=(KEY, PREFER),
-        answer=schemas.NamedExecution,
+        answer="NamedExecution",
         statuses=(200, 202),
         problems=EXECUTE_PROBLEMS,
     ),
@@ -168,7 +168,7 @@ OPERATIONS: Final = (
         handler=reading.list_workflows,
         summary="List the workflows",
         scope="read",
-        answer=schemas.WorkflowList,
+        answer="WorkflowList",
         problems=(403,),
     ),
     Operation(
@@ -183,7 +183,7 @@ OPERATIONS: Final = (
             Query("file", "The name that the diagnostics give the file"),
             Query("sheet", "The sheet of a spreadsheet that is looked at; all when not given"),
         ),
-        answer=schemas.Findings,
+        answer="Findings",
         problems=(403, 408, 413, 415),
     ),
     Operation(
@@ -193,7 +193,7 @@ OPERATIONS: Final = (
         handler=reading.health,
         summary="Does the process answer?",
         scope="probe",
-        answer=schemas.Health,
+        answer="Health",
     ),
     Operation(
         method="GET",
@@ -202,7 +202,7 @@ OPERATIONS: Final = (
         handler=reading.ready,
         summary="Can executions be started?",
         scope="probe",
-        answer=schemas.Readiness,
+        answer="Readiness",
     ),
     Operation(
         method="GET",
@@ -221,7 +221,7 @@ OPERATIONS: Final = (
             Query("limit", "How many; 50 when not given", schema=paging.query_schema(1, paging.MOST)),
             Query("cursor", "Where to go on: the `next_cursor` of the answer before"),
         ),
-        answer=schemas.ExecutionList,
+        answer="ExecutionList",
         problems=(403, 422, 503),
     ),
     Operation(
@@ -232,7 +232,7 @@ OPERATIONS: Final = (
         summary="Look at an execution",
         scope="read",
         query=(Query("wait", "Wait so many seconds for a change", schema={"type": "number", "minimum": 0}),),
-        answer=schemas.Visible,
+        answer="Visible",
         problems=(*EXECUTION_PROBLEMS, 422),
     ),
     Operation(
@@ -243,7 +243,7 @@ OPERATIONS: Final = (
         summary="What happened in an execution",
         scope="read",
         query=(AFTER,),
-        answer=schemas.Events,
+        answer="Events",
         problems=(*EXECUTION_PROBLEMS, 422),
     ),
     Operation(
@@ -269,7 +269,7 @@ OPERATIONS: Final = (
         scope="read",
         query=(Query("format", "How it is drawn: an object (default), or an image", ("json", "svg")),),
         texts=(reading.SVG,),
-        answer=schemas.Drawing,
+        answer="Drawing",
         problems=(*EXECUTION_PROBLEMS, 422),
     ),
     Operation(
@@ -279,7 +279,7 @@ OPERATIONS: Final = (
         handler=executions.cancel,
         summary="End an execution now",
         scope="run",
-        answer=schemas.Visible,
+        answer="Visible",
         problems=EXECUTION_PROBLEMS,
     ),
     Operation(
@@ -290,7 +290,7 @@ OPERATIONS: Final = (
         summary="Answer what an execution waits for",
         scope="run",
         body=schemas.ResumeBody,
-        answer=schemas.Visible,
+        answer="Visible",
         problems=(*EXECUTION_PROBLEMS, *BODY_PROBLEMS, 409, 410),
     ),
     Operation(
@@ -302,7 +302,7 @@ OPERATIONS: Final = (
         scope="run",
         body=schemas.RetryBody,
         optional_body=True,
-        answer=schemas.Retry,
+        answer="Retry",
         statuses=(200, 201),
         problems=(*EXECUTION_PROBLEMS, *BODY_PROBLEMS, 409),
     ),
@@ -325,7 +325,7 @@ OPERATIONS: Final = (
         summary="Answer what an execution waits for, under AgentMap's name",
         scope="run",
         body=schemas.ResumeBody,
-        answer=schemas.Visible,
+        answer="Visible",
         problems=(*EXECUTION_PROBLEMS, *BODY_PROBLEMS, 409, 410),
     ),
     Operation(
@@ -335,7 +335,7 @@ OPERATIONS: Final = (
         handler=operating.reload,
         summary="Read the workflow files again, now",
         scope="admin",
-        answer=schemas.Reloaded,
+        answer="Reloaded",
         problems=(403,),
     ),
     Operation(
@@ -363,7 +363,7 @@ OPERATIONS: Final = (
             Query("workflow", "Only lines about this workflow: its id, or its name alone"),
             Query("principal", "Only lines about this caller"),
         ),
-        answer=schemas.AuditLog,
+        answer="AuditLog",
         problems=(403, 422),
         needs="audit",
     ),
@@ -374,7 +374,7 @@ OPERATIONS: Final = (
         handler=reading.describe,
         summary="This description, for programs",
         scope="read",
-        answer=schemas.OpenAPI,
+        answer="OpenAPI",
         needs="docs",
     ),
     Operation(
@@ -385,7 +385,7 @@ OPERATIONS: Final = (
         summary="Draw a workflow, by graph id",
         scope="read",
         query=FORMAT,
-        answer=schemas.Drawing,
+        answer="Drawing",
         texts=(reading.MERMAID, reading.DOT, reading.SVG),
         problems=(*READ_PROBLEMS, 422),
     ),
@@ -396,7 +396,7 @@ OPERATIONS: Final = (
         handler=reading.schema,
         summary="What a workflow takes, by graph id",
         scope="read",
-        answer=schemas.InputSchema,
+        answer="InputSchema",
         problems=READ_PROBLEMS,
     ),
     Operation(
@@ -406,7 +406,7 @@ OPERATIONS: Final = (
         handler=reading.versions,
         summary="The versions of a workflow, the newest first, by graph id",
         scope="read",
-        answer=schemas.VersionList,
+        answer="VersionList",
         problems=(*READ_PROBLEMS, 503),
     ),
     Operation(
@@ -417,7 +417,7 @@ OPERATIONS: Final = (
         summary="What changed between two versions of a workflow, by graph id",
         scope="read",
         query=VERSIONS,
-        answer=schemas.VersionDiff,
+        answer="VersionDiff",
         problems=(*READ_PROBLEMS, 422, 503),
     ),
     Operation(
@@ -427,7 +427,7 @@ OPERATIONS: Final = (
         handler=reading.source,
         summary="Show the rows of a workflow, by graph id",
         scope="read",
-        answer=schemas.Source,
+        answer="Source",
         problems=READ_PROBLEMS,
     ),
     Operation(
@@ -437,7 +437,7 @@ OPERATIONS: Final = (
         handler=reading.workflow,
         summary="Describe a workflow, by graph id",
         scope="read",
-        answer=schemas.Definition,
+        answer="Definition",
         problems=READ_PROBLEMS,
     ),
     Operation(
@@ -448,7 +448,7 @@ OPERATIONS: Final = (
         summary="Draw a workflow",
         scope="read",
         query=FORMAT,
-        answer=schemas.Drawing,
+        answer="Drawing",
         texts=(reading.MERMAID, reading.DOT, reading.SVG),
         problems=(*READ_PROBLEMS, 422),
     ),
@@ -459,7 +459,7 @@ OPERATIONS: Final = (
         handler=reading.schema,
         summary="What a workflow takes",
         scope="read",
-        answer=schemas.InputSchema,
+        answer="InputSchema",
         problems=READ_PROBLEMS,
     ),
     Operation(
@@ -469,7 +469,7 @@ OPERATIONS: Final = (
         handler=reading.versions,
         summary="The versions of a workflow, the newest first",
         scope="read",
-        answer=schemas.VersionList,
+        answer="VersionList",
         problems=(*READ_PROBLEMS, 503),
     ),
     Operation(
@@ -480,7 +480,7 @@ OPERATIONS: Final = (
         summary="What changed between two versions of a workflow",
         scope="read",
         query=VERSIONS,
-        answer=schemas.VersionDiff,
+        answer="VersionDiff",
         problems=(*READ_PROBLEMS, 422, 503),
     ),
     Operation(
@@ -490,7 +490,7 @@ OPERATIONS: Final = (
         handler=reading.source,
         summary="Show the rows of a workflow",
         scope="read",
-        answer=schemas.Source,
+        answer="Source",
         problems=READ_PROBLEMS,
     ),
     Operation(
@@ -500,7 +500,7 @@ OPERATIONS: Final = (
         handler=reading.workflow,
         summary="Describe a workflow",
         scope="read",
-        answer=schemas.Definition,
+        answer="Definition",
         problems=READ_PROBLEMS,
     ),
 )

@@ -36,7 +36,7 @@ from ..execution.runtime import Runtime
 from ..execution.values import copied
 from ..stores.store import GOING, Store
 from ..stores.transient import TransientStore
-from ..workflows import checks, drawing, svg
+from ..workflows import checks, drawing
 from ..workflows.catalogue import Catalogue, Changes
 from ..workflows.diagnostics import SEVERITIES, Diagnostic
 from ..workflows.loader import Loaded, read_workflows
@@ -244,11 +244,11 @@ class AgentMapService(Executions):
         if form == "dot":
             return drawing.to_dot(workflow, self.registry)
         drawn = drawing.to_dict(workflow, self.registry)
-        return svg.to_svg(drawn) if form == "svg" else drawn
+        return _image(drawn) if form == "svg" else drawn
 
     async def to_svg(self, drawn: Mapping[str, Any]) -> str:
         """The image of a drawing that `draw_workflow` or `draw_execution` gave as an object, made in a thread."""
-        return await self._aside(svg.to_svg, drawn)
+        return await self._aside(_image, drawn)
 
     def validate_workflows(self, data: bytes, file: str = "upload.csv", sheet: str | None = None) -> dict[str, Any]:
         """Every diagnostic of a CSV file or a spreadsheet, or of one sheet of it; nothing of it is run or kept.
@@ -576,6 +576,12 @@ class AgentMapService(Executions):
 
     def _status(self, workflow: Workflow) -> str:
         return "broken" if workflow.broken else "stale" if self.catalogue.stale(workflow) else "ok"
+
+
+def _image(drawn: Mapping[str, Any]) -> str:
+    from ..workflows import svg  # where an image is asked for, and not before
+
+    return svg.to_svg(drawn)
 
 
 def _store(config: AgentMapConfig, context: AgentMapContext, source: str | Path) -> Store:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ..context import Clock
 from ..errors import InputInvalid, StoreUnavailable
 from ..execution.records import stamp
 from ..stores.store import Store, Version
-from ..workflows.comparing import WorkflowChange, compare
 from ..workflows.model import Workflow
 from ..workflows.pinned import pinned, unpinned
+
+if TYPE_CHECKING:
+    from ..workflows.comparing import WorkflowChange
 
 logger = logging.getLogger("agentmap_asgi")
 
@@ -95,6 +97,8 @@ class Versions:
                 raise _unknown(name, asked)
             sides.append((version, unpinned(text, version.definition)))
         (before, first), (after, second) = sides
+        from ..workflows.comparing import compare
+
         change = compare(first, second)
         return {
             "graph_id": workflow.graph_id,
