@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Collection, Iterable
+from functools import cache
 from typing import Any, Final
 
 from pydantic import BaseModel
@@ -123,14 +125,21 @@ def with_schemas(part: Any) -> Any:
         return part
     if "$ref" not in part:
         return {key: with_schemas(value) for key, value in part.items()}
+    return json.loads(_schema_of(part["$ref"].rpartition("/")[2]))
+
+
+@cache
+def _schema_of(name: str) -> str:
+    """The schema of a model, with those of its parts in it, as a text: whoever includes the routes needs each many
+    times, and a copy of its own.
+    """
     from . import answers
 
-    name = part["$ref"].rpartition("/")[2]
     model: type[BaseModel] = getattr(answers, name, None) or getattr(schemas, name)
     mode: JsonSchemaMode = "serialization" if issubclass(model, answers.Answer) else "validation"
     schema = model.model_json_schema(ref_template=REF, mode=mode)
     schema.pop("$defs", None)
-    return with_schemas(schema)
+    return json.dumps(with_schemas(schema))
 
 
 def _version() -> str:
