@@ -59,6 +59,7 @@ def _fix(service: AgentMapService) -> bool:
     """Whether any file was changed."""
     from ..workflows.fixing import fixed
     from ..workflows.package import Unreadable
+    from .writing import write
 
     changed = False
     for file in service.catalogue.files:
@@ -70,7 +71,7 @@ def _fix(service: AgentMapService) -> bool:
         except Unreadable:
             continue  # the check says why
         if new != data:
-            path.write_bytes(new)
+            write(path, new)
             changed = True
             print(f"{file}: {count} cell{'s' * (count != 1)} mended", file=sys.stderr)
     return changed

@@ -25,6 +25,7 @@ def _convert(arguments: argparse.Namespace) -> int:
     from ..workflows.package import Unreadable
     from ..workflows.table import read
     from ..workflows.workbook import SIGNATURE
+    from .writing import write
 
     source, target = Path(arguments.source), Path(arguments.target)
     if target.suffix.lower() not in (".csv", ".xlsx"):
@@ -48,9 +49,6 @@ def _convert(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"{source}: {exc.message}") from exc
     workbook = target.suffix.lower() == ".xlsx"
     new = converting.to_workbook(rows, title) if workbook else converting.to_csv(rows, arguments.delimiter)
-    try:
-        target.write_bytes(new)
-    except OSError as exc:
-        raise ConfigError(f"{target} cannot be written: {exc.strerror}") from exc
+    write(target, new)
     print(f"{target}: {len(rows)} row{'s' * (len(rows) != 1)}")
     return 0

@@ -5,8 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import Final
 
 from ..errors import ConfigError
+from ..workflows import columns
+
+_OURS: Final = (columns.GRAPH, columns.EDGE, columns.SUCCESS, columns.FAILURE)
+"""Columns that workflows have, and hardly another table."""
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -20,10 +25,16 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def _format(arguments: argparse.Namespace) -> int:
+    from ..cases import is_case_file
+    from .writing import write
+
     changed = failed = 0
     for path in _files(arguments.paths):
+        if path is not None and is_case_file(path):
+            print(f"{path}: left as it is, because it holds cases", file=sys.stderr)
+            continue
         data = sys.stdin.buffer.read() if path is None else _read(path)
-        new = _formatted(data, "standard input" if path is None else str(path))
+        new = _formatted(data, str(path or "standard input"), named=path is None or str(path) in arguments.paths)
         if new is None:
             failed += 1
         elif path is None and not arguments.check:
@@ -31,7 +42,7 @@ def _format(arguments: argparse.Namespace) -> int:
         elif new != data:
             changed += 1
             if path is not None and not arguments.check:
-                path.write_bytes(new)
+                write(path, new)
             print(f"{path or 'standard input'}: {'would be ' * arguments.check}formatted", file=sys.stderr)
     return 2 if failed else 1 if changed and arguments.check else 0
 
@@ -56,15 +67,24 @@ def _read(path: Path) -> bytes:
         raise ConfigError(f"{path} cannot be read: {exc.strerror}") from exc
 
 
-def _formatted(data: bytes, name: str) -> bytes | None:
-    """The new bytes; None after a line that says why there are none."""
+def _formatted(data: bytes, name: str, *, named: bool) -> bytes | None:
+    """The new bytes; None after a line that says why there are none.
+
+    Of the files of a folder, which are not `named`, those stay that may be tables of something else: their headers are
+    not ours to rename.
+    """
     from ..agents.builtin import BUILTINS
     from ..workflows.loader import read_workflows
     from ..workflows.package import Unreadable
     from ..workflows.table import read
 
     try:
-        new = read(data).formatted().written()
+        table = read(data)
+        if not named and not any(table.layout.cells[column] for column in _OURS):
+            why = "because no column is only a workflow's; name it to format it"
+            print(f"{name}: left as it is, {why}", file=sys.stderr)
+            return data
+        new = table.formatted().written()
     except Unreadable as exc:
         print(f"{name}: {exc.message}", file=sys.stderr)
         return None

@@ -17,7 +17,7 @@ from .diagnostics import Diagnostic
 from .graph import Effort, Flow, Loop, Targets, flow, loops, named, simple_order, survey
 from .model import FunctionRoute, Node, Workflow
 from .options import place_of
-from .text import Guess, spoiled
+from .text import ERROR_VALUES, Guess, spoiled
 
 RESERVED: Final = frozenset(
     {"audit", "docs", "execute", "executions", "health", "list", "metrics", "openapi.json", "ready", "reload"}
@@ -122,7 +122,7 @@ def check(
         _check_names(nodes, report)
     if agents:
         torn = _check_agents(nodes, agents, report, siblings) or torn
-    if cut:
+    if cut or report.graph in ERROR_VALUES:  # rows that have lost their workflow miss its nodes
         return
     edges = flow(nodes, agents, targets, effort=report.effort)
     entry = next(iter(nodes))

@@ -98,7 +98,7 @@ def to_csv(rows: Iterable[list[str]], delimiter: str = ",") -> bytes:
 
 def only_sheet(data: bytes, wanted: str | None) -> Grid:
     """The sheet that is named, or the only one with cells. Raises ConfigError, and Unreadable."""
-    found = grids(data, max_bytes=1 << 30, max_rows=MOST_ROWS)
+    found = grids(data, max_bytes=1 << 26, max_rows=MOST_ROWS)
     names = [grid.name for grid in found]
     if wanted is not None:
         if wanted not in names:

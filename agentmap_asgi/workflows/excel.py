@@ -49,7 +49,7 @@ def grids(package: Package) -> list[Grid]:
         if kind == "worksheet":
             reader = _Sheet(name, shared, styles, since_1904)
             reader.read(package.read(path))
-            reader.grid.finish()
+            reader.grid.finish(package)
             found.append(reader.grid)
     return found
 

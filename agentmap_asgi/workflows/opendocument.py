@@ -14,8 +14,8 @@ _SPACES = re.compile(r"[ \t\r\n]+")
 MOST_CELLS: Final = 1_000_000
 """Cells of a document that are not empty; few bytes can stand for very many."""
 
-MOST_SPACES: Final = 10_000
-"""Spaces that one element may stand for."""
+MOST_SPACES: Final = 1_000_000
+"""Spaces of a document that elements stand for."""
 
 
 def grids(package: Package, most_rows: int) -> list[Grid]:
@@ -25,7 +25,7 @@ def grids(package: Package, most_rows: int) -> list[Grid]:
     reader = _Document(most_rows)
     reader.read(package.read("content.xml"))
     for grid in reader.grids:
-        grid.finish()
+        grid.finish(package)
     return reader.grids
 
 
@@ -36,6 +36,7 @@ class _Document:
         self.grids: list[Grid] = []
         self._most_rows = most_rows
         self._left = MOST_CELLS
+        self._spaces = MOST_SPACES
         self._depth = 0
         """Of tables in each other; those in cells are no sheets."""
         self._row = 0
@@ -174,7 +175,11 @@ class _Document:
             self._pieces = None
 
     def _space(self, attributes: Mapping[str, str]) -> None:
-        self._add(" " * min(_repeated(attributes.get("text:c")), MOST_SPACES))
+        count = _repeated(attributes.get("text:c"))
+        self._spaces -= count
+        if self._spaces < 0:
+            raise Unreadable("AM-E008", f"The sheet {self.grids[-1].name!r} has too many spaces")
+        self._add(" " * count)
 
     def _add(self, text: str) -> None:
         if self._pieces is not None and not self._aside:

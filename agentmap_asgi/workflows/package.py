@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import zipfile
 import zlib
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 from xml.parsers import expat
@@ -55,27 +56,31 @@ class Grid:
         self.merged: list[Range] = []
         self.notes: list[Note] = []
 
-    def finish(self) -> None:
-        """Fill what was merged with the text of its first cell, and leave out the blank end."""
+    def finish(self, package: Package) -> None:
+        """Fill what was merged with the text of its first cell, and leave out the blank end. Raises Unreadable."""
+        package.spend(sum(len(text) for cells in self.cells.values() for text in cells.values()))
         rows = [row for row, cells in self.cells.items() if any(text.strip() for text in cells.values())]
         last_row = max(rows, default=-1)
         for row in [row for row in self.cells if row > last_row]:
             del self.cells[row]
         last_column = max((column for cells in self.cells.values() for column in cells), default=-1)
         left, first = MOST_FILLED, None
+        numbers = sorted(self.cells)
         for top, start, bottom, end in sorted(self.merged):
             text = self.cells.get(top, {}).get(start, "")
             if not text or (top, start) == (bottom, end):
                 continue
             first = first or (top, start, bottom, end)
+            width = min(end, max(last_column, start)) - start + 1
             # A range may reach to the end of the sheet; where nothing else is, nothing is filled.
             # A row that is blank otherwise stays blank.
-            for row in [row for row in self.cells if top <= row <= min(bottom, last_row)]:
-                left -= end - start + 1
+            for row in numbers[bisect_left(numbers, top) : bisect_right(numbers, min(bottom, last_row))]:
+                left -= width
+                package.spend(len(text) * width)
                 if left < 0:
                     raise Unreadable("AM-E008", f"The merged cells of the sheet {self.name!r} are too many")
                 cells = self.cells[row]
-                for column in range(start, min(end, max(last_column, start)) + 1):
+                for column in range(start, start + width):
                     cells[column] = text
         if first is not None:
             top, start, bottom, end = first
@@ -107,13 +112,19 @@ class Package:
         except (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError, OSError) as exc:
             raise _damaged() from exc
         self.names = frozenset(self._zip.namelist())
-        self._left = limit
+        self._left = self._texts = limit
 
     def __enter__(self) -> Package:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._zip.close()
+
+    def spend(self, characters: int) -> None:
+        """Count what cells hold: few bytes can be the text of many cells. Raises Unreadable when nothing is left."""
+        self._texts -= characters
+        if self._texts < 0:
+            raise Unreadable("AM-E004", "The texts of the spreadsheet's cells are too large together")
 
     def read(self, name: str) -> bytes:
         """A part. Raises Unreadable when it is damaged, or larger than is left."""

@@ -308,9 +308,11 @@ def _header_problems(header: list[str], found: Layout, file: str, row: int, like
             shown = ", ".join(filter(None, map(normalised, header)))[:300]
             message = f"The header has no column {name}; it has {shown}"
             problems.append(diagnostic("AM-H001", message, hint=hint, file=file, row=row, column_name=name))
+    mended: set[int | None] = set()  # a second column of one meaning would change what the first one says
     for number, (position, text) in enumerate(found.unknown):
         if position not in explained:
             near_name = columns.suggestion(text) if number < MOST_GUESSES else None
+            meant = columns.known(near_name) if near_name else None
             hint = f"Did you mean {near_name}? Otherwise it is kept and has no effect." if near_name else None
             problems.append(
                 diagnostic(
@@ -322,9 +324,10 @@ def _header_problems(header: list[str], found: Layout, file: str, row: int, like
                     column=columns.letter(position),
                     column_name=text,
                     text=text,
-                    fix=near_name,
+                    fix=near_name if meant is not None and not found.cells[meant] and meant not in mended else None,
                 )
             )
+            mended.add(meant)
     for column, positions in enumerate(found.cells):
         if len(positions) > 1:
             written = " and ".join(repr(normalised(header[position])) for position in positions)

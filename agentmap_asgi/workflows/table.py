@@ -86,8 +86,7 @@ class Table:
         rows: list[Row] = []
         for index, row in enumerate(self.rows):
             if index != self.header and skippable(row.cells):
-                comment = any(row.cells) and row.cells[0].lstrip().startswith("#")
-                if comment:
+                if _is_comment(row.cells):
                     rows.append(Row(row.cells, row.text.rstrip("\r\n ") + self.newline, row.line))
                 elif rows and rows[-1].cells:
                     rows.append(Row([], self.newline, row.line))
@@ -99,6 +98,11 @@ class Table:
         header = next(at for at, row in enumerate(rows) if row.cells is head)
         sep = self.sep.rstrip("\r\n") + self.newline if self.sep else ""
         return Table(rows, self.delimiter, self.newline, self.mark, sep, header, columns.layout(head))
+
+
+def _is_comment(cells: Sequence[str]) -> bool:
+    """Of a row that is skipped: whether it is not blank."""
+    return bool(cells) and cells[0].lstrip().startswith("#")
 
 
 def _formatted(cells: Sequence[str], width: int, meaning: dict[int, int]) -> list[str]:
@@ -133,7 +137,9 @@ def read(data: bytes) -> Table:
     shift = 1 if written is not None else 0
     rows = list(_rows(lines, delimiter, shift))
     marked = data.startswith((codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or doubtful is not None
-    newline = "\r\n" if body.count("\r\n") * 2 > body.count("\n") else "\n"
+    # Line breaks in cells and blank rows have no say: what is written decides the same when it is read again.
+    ends = [row.text.endswith("\r\n") for row in rows if not skippable(row.cells) or _is_comment(row.cells)]
+    newline = "\r\n" if sum(ends) * 2 > len(ends) else "\n"
     table = Table(rows, delimiter, newline, marked, written[0] if written is not None else "")
     header = next((at for at, row in enumerate(rows) if not skippable(row.cells)), None)
     if header is None:

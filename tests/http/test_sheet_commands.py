@@ -81,6 +81,50 @@ def test_what_cannot_be_formatted_is_left(tmp_path: Path, capsys: pytest.Capture
     assert run(capsys, "format", tmp_path / "none.csv") == (2, "", said)
 
 
+def test_what_is_no_workflow_is_not_formatted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Cases keep their column `workflow`. Tables in a folder keep theirs, though `name` is a word for Node."""
+    cases, table = tmp_path / "flow.cases.csv", tmp_path / "people.csv"
+    cases.write_text("case, workflow\na,Flow\n")
+    table.write_text("name,type\nAda , x\n")
+    status, out, err = run(capsys, "format", tmp_path)
+    assert (status, out) == (0, "")
+    assert err.splitlines() == [
+        f"{cases}: left as it is, because it holds cases",
+        f"{table}: left as it is, because no column is only a workflow's; name it to format it",
+    ]
+    assert cases.read_text() == "case, workflow\na,Flow\n"
+    assert table.read_text() == "name,type\nAda , x\n"
+    run(capsys, "format", table)
+    assert table.read_text() == "Node,AgentType\nAda,x\n"
+
+
+def test_a_file_that_cannot_be_written_stays_whole(tmp_path: Path) -> None:
+    """What stood there is there until all of the new text is; nothing else is left behind."""
+    path = tmp_path / "flows.csv"
+    text = "Node,Edge,Prompt\n" + "A, ,x\n" * 10_000
+    path.write_text(text)
+    code = (
+        "import resource, sys; from agentmap_asgi.__main__ import main; "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000)); sys.exit(main(sys.argv[1:]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, "format", path], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (2, f"{path} cannot be written: File too large\n")
+    assert path.read_text() == text
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_permissions_and_links_stay(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file that a link leads to is written, with the permissions that it has."""
+    path, link = tmp_path / "flows.csv", tmp_path / "link.csv"
+    path.write_text("Node, Edge\nA,\n")
+    path.chmod(0o640)
+    link.symlink_to(path)
+    assert run(capsys, "format", link)[0] == 0
+    assert link.is_symlink()
+    assert path.read_text() == "Node,Edge\nA,\n"
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
 TEXTS = st.sampled_from(
     ["", "A", " B ", "A | B", "“q”", "None", "#x", "a,b", 'say "x"', "two\nlines", "a\r\nb", "=1", "\xa0", "ü", "sep=;"]
 )

@@ -181,6 +181,22 @@ def test_an_unknown_column_is_kept_and_reported() -> None:
     assert loaded.workflows[0].nodes["A"].extra == {"Promt": "hi", "Owner": "me"}
 
 
+def test_a_row_that_has_lost_its_workflow_is_one_error() -> None:
+    """A spreadsheet error as the workflow's name; that the nodes which it leads to are elsewhere follows from it."""
+    assert codes(load("GraphName,Node,Edge\nR,B,\n#REF!,A,B\n")) == ["AM-V002"]
+
+
+def test_a_column_that_is_there_is_not_named_twice() -> None:
+    """Nothing is renamed by machine to a column that the file has, or that another is renamed to."""
+    loaded = load("GraphName,Node,Prompt,Prompts,Contxt,Contexts,Names\nG,A,hi,me,,,\n")
+    assert {p.text: p.fix for p in loaded.findings} == {
+        "Prompts": None,
+        "Contxt": "Context",
+        "Contexts": None,
+        "Names": None,
+    }
+
+
 def test_a_missing_node_column_is_one_error() -> None:
     """The header that was likely meant is named, and is not reported as unknown as well."""
     (problem,) = load("GraphName,Node Nam\nG,A\n").findings

@@ -10,7 +10,7 @@ from typing import Any
 
 import openpyxl
 import pytest
-from books import HEAD, changed, ods, ods_row, saved, sheet_xml, xlsx
+from books import HEAD, changed, ods, ods_cell, ods_row, saved, sheet_xml, xlsx
 from sheets import REGISTRY, codes, load
 
 from agentmap_asgi.config import AgentMapConfig
@@ -332,6 +332,23 @@ def test_what_unpacks_to_much_is_refused() -> None:
     assert (len(grid.cells), codes(load(far, config=AgentMapConfig(max_csv_rows=10)))) == (1, ["AM-D005"])
     columns = '<table:table-cell table:number-columns-repeated="16384"><text:p>x</text:p></table:table-cell>'
     assert "too many cells" in refused(ods({"S": ods_row(columns, repeated=1_000_000)}))
+
+
+def test_few_bytes_that_stand_for_much_end_soon() -> None:
+    """Merged ranges of many rows, one text in many cells, and spaces that are counted instead of written."""
+    line = '<row><c t="inlineStr"><is><t>A</t></is></c></row>'
+    merged = sheet_xml(
+        line * 20_000 + '<row><c r="B20001"><v>1</v></c></row>',
+        '<mergeCells><mergeCell ref="A1:B1"/></mergeCells>' * 20_000,
+    )
+    assert rows(changed(xlsx({"Sheet": FLOW}), {FIRST: merged}))[0] == ["A", "A"]
+    assert refused(ods({"Sheet": ods_row(ods_cell("long " * 20_000), repeated=900)}), 10**6).startswith("AM-E004")
+    wide = f'<table:table-cell table:number-columns-spanned="16384"><text:p>{"x" * 9_999}</text:p></table:table-cell>'
+    last = '<table:table-cell table:number-columns-repeated="16383"/>' + ods_cell("end")
+    assert refused(ods({"Sheet": ods_row(wide) + ods_row(last)}), 10**6).startswith("AM-E004")
+    spaces = '<text:s text:c="10000"/>' * 50_000
+    cell = f"<table:table-cell><text:p>{spaces}</text:p></table:table-cell>"
+    assert refused(ods({"Sheet": ods_row(cell)})).startswith("AM-E008 The sheet 'Sheet' has too many spaces")
 
 
 def test_parts_that_are_compressed_otherwise_are_refused(tmp_path: Path) -> None:
