@@ -29,7 +29,7 @@ check: $(VENV)/.installed-dev ## lint, format, types, layers and documentation
 	@$(RUN) -m ruff check .
 	@$(RUN) -m ruff format --check --quiet .
 	@$(RUN) -m mypy
-	@$(RUN) -m pytest -q tests/test_layers.py tests/test_public_door.py tests/test_docs.py
+	@$(RUN) -m pytest -q -n auto tests/test_layers.py tests/test_public_door.py tests/test_docs.py
 
 bench: $(VENV)/.installed-bench ## measure against other ways of running the same workflows
 	@$(RUN) -m benchmarks

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
-from random import getrandbits
 from typing import Any, Final
 from urllib.parse import parse_qs, quote
 
@@ -67,7 +67,7 @@ class Exchange:
         self.workflow: str | None = None
         """The workflow that was asked for, and the execution that came of it; for the audit log."""
         self.execution_id: str | None = None
-        self.request_id = self._named_by_host() or self._named_by_client() or f"{getrandbits(128):032x}"
+        self.request_id = self._named_by_host() or self._named_by_client() or os.urandom(16).hex()
 
     def said(self, name: str) -> str | None:
         """A text that a middleware of the host has put into `request.state.workflow_context`."""
