@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,7 +46,8 @@ def _check(arguments: argparse.Namespace) -> int:
     catalogue = service.catalogue
     further = [one for workflow in catalogue.workflows for one in check_paths(workflow, service.registry)]
     found = sorted([*catalogue.findings, *further], key=_place)
-    for line in FORMATS[arguments.format](found, Places(lambda file: _bytes(service, file))):
+    places = Places(lambda file: _bytes(service, file), lambda file: _from_here(_path(service, file)))
+    for line in FORMATS[arguments.format](found, places):
         print(line)
     errors = sum(diagnostic.severity == "error" for diagnostic in found)
     if arguments.format == "text":
@@ -80,6 +82,12 @@ def _fix(service: AgentMapService) -> bool:
 def _path(service: AgentMapService, file: str) -> Path:
     source = service.catalogue.source
     return source if source.is_file() else source / file
+
+
+def _from_here(path: Path) -> str:
+    """The path below the current folder when it is there: programs look files up from the root of a repository."""
+    whole = Path(os.path.abspath(path))
+    return whole.relative_to(Path.cwd()).as_posix() if whole.is_relative_to(Path.cwd()) else path.as_posix()
 
 
 def _bytes(service: AgentMapService, file: str) -> bytes | None:

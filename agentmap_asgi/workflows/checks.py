@@ -209,6 +209,7 @@ def _check_targets(nodes: Mapping[str, Node], edges: Flow, report: Report) -> bo
     """
     torn = False
     spelled: dict[str, str] = {}
+    shifted: set[int | None] = set()
     explained: set[tuple[str, int, str]] = set()
     for name, targets in edges.targets.items():
         for target in targets:
@@ -223,6 +224,10 @@ def _check_targets(nodes: Mapping[str, Node], edges: Flow, report: Report) -> bo
                 continue
             if not spelled:
                 spelled = {_plain(known): known for known in reversed(list(nodes))}
+                shifted = {found.row for found in report.into if found.code == "AM-D002"}
+            if nodes[name].row in shifted:  # the text of another cell, which is reported already
+                torn = True
+                continue
             near = spelled.get(_plain(target))
             safe = near is not None
             if near is None and not _separated(target):

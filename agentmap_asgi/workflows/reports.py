@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
+from urllib.parse import quote
 
 from .codes import CODES
 from .diagnostics import Diagnostic
@@ -25,7 +26,9 @@ _HUGE: Final = 1 << 30
 class Places:
     """Finds the places of diagnostics; each file is read once."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, path: Callable[[str], str] = str) -> None:
+        """`path` gives where a file is for those who look for it: from the root of a repository, where checks run."""
+        self.path = path
         self._source = source
         self._files: dict[str, Table | dict[str, Grid] | None] = {}
 
@@ -82,7 +85,7 @@ def github(found: Sequence[Diagnostic], places: Places) -> Iterator[str]:
     """Workflow commands of GitHub Actions, which shows them at their lines."""
     for one in found:
         spot = places(one)
-        facts = {"file": one.file, "title": f"{one.code} {CODES[one.code].title}"}
+        facts = {"file": places.path(one.file), "title": f"{one.code} {CODES[one.code].title}"}
         if spot is not None:
             facts |= {"line": str(spot.line)}
             if spot.end > spot.start:
@@ -116,15 +119,15 @@ def sarif(found: Sequence[Diagnostic], places: Places) -> Iterator[str]:
             {
                 "tool": {"driver": {"name": "agentmap-asgi", "rules": rules}},
                 "columnKind": "unicodeCodePoints",
-                "results": [_result(one, places(one), codes) for one in found],
+                "results": [_result(one, places(one), codes, quote(places.path(one.file))) for one in found],
             }
         ],
     }
     yield json.dumps(log, ensure_ascii=False, indent=2)
 
 
-def _result(one: Diagnostic, spot: Place | None, codes: Sequence[str]) -> dict[str, Any]:
-    physical: dict[str, Any] = {"artifactLocation": {"uri": one.file}}
+def _result(one: Diagnostic, spot: Place | None, codes: Sequence[str], uri: str) -> dict[str, Any]:
+    physical: dict[str, Any] = {"artifactLocation": {"uri": uri}}
     if spot is not None and one.sheet is None:
         region: dict[str, Any] = {"startLine": spot.line, "snippet": {"text": spot.text}}
         if spot.end > spot.start:

@@ -152,12 +152,28 @@ def test_files_are_checked(source: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert (status, {json.loads(line)["code"] for line in out.splitlines()}) == (1, {"AM-A001", "AM-R001"})
 
 
+def test_programs_find_files_from_here(
+    source: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Annotations and logs name files below the folder where the check runs, as a repository has them."""
+    bad = source.parent / "flows of ours" / "bad.csv"
+    bad.parent.mkdir()
+    bad.write_text("GraphName,Node,AgentType\nG,A,ecko\n")
+    monkeypatch.chdir(source.parent)
+    for named in ("flows of ours", bad):
+        out = run(capsys, "check", named, "--format", "github")[1]
+        assert out.startswith("::error file=flows of ours/bad.csv,")
+        log = json.loads(run(capsys, "check", named, "--format", "sarif")[1])
+        place = log["runs"][0]["results"][0]["locations"][0]["physicalLocation"]
+        assert place["artifactLocation"]["uri"] == "flows%20of%20ours/bad.csv"
+
+
 def test_files_are_mended(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """`--fix` writes what needs no decision, then checks; the other formats are for programs."""
     bad = source.parent / "bad.csv"
     bad.write_text("GraphName,Node,AgentType,Edge\nG,A,ecko,B\n,B,echo,\n")
     status, out, _ = run(capsys, "check", bad, "--format", "github")
-    assert (status, out.startswith("::error file=bad.csv,")) == (1, True)
+    assert (status, out.startswith(f"::error file={bad},")) == (1, True)
     assert json.loads(run(capsys, "check", bad, "--format", "sarif")[1])["version"] == "2.1.0"
     status, out, err = run(capsys, "check", bad, "--fix")
     assert (status, out, err) == (0, "1 workflow in 1 file: 0 errors, 0 to note\n", "bad.csv: 2 cells mended\n")

@@ -186,6 +186,11 @@ def test_a_row_that_has_lost_its_workflow_is_one_error() -> None:
     assert codes(load("GraphName,Node,Edge\nR,B,\n#REF!,A,B\n")) == ["AM-V002"]
 
 
+def test_a_delimiter_that_is_not_quoted_is_one_error() -> None:
+    """The cells after it are not where they were meant to be, so no target is missed there."""
+    assert codes(load("GraphName,Node,Prompt,Edge\nG,A,Hello, dear {name},B\nG,B,,\n")) == ["AM-D002"]
+
+
 def test_a_column_that_is_there_is_not_named_twice() -> None:
     """Nothing is renamed by machine to a column that the file has, or that another is renamed to."""
     loaded = load("GraphName,Node,Prompt,Prompts,Contxt,Contexts,Names\nG,A,hi,me,,,\n")
