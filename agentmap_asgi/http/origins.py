@@ -11,6 +11,8 @@ from .problems import Refusal
 
 SIMPLE: Final = frozenset({"", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data"})
 """Content types that a browser sends to other sites without asking them first."""
+REMEMBERED: Final = frozenset({"", "basic", "digest", "ntlm", "negotiate"})
+"""Kinds of `Authorization` that a browser sends by itself once its user has signed in; scripts set the others."""
 OWN: Final = frozenset({"same-origin", "none"})
 
 
@@ -22,7 +24,9 @@ def refuse_foreign(exchange: Exchange) -> None:
     headers = exchange.headers
     if exchange.scope["method"] != "POST" or (b"sec-fetch-site" not in headers and b"origin" not in headers):
         return
-    if b"authorization" in headers or b"x-api-key" in headers or media_type(exchange) not in SIMPLE:
+    if b"x-api-key" in headers or media_type(exchange) not in SIMPLE:
+        return
+    if exchange.header(b"authorization").partition(" ")[0].lower() not in REMEMBERED:
         return
     site = exchange.header(b"sec-fetch-site")
     own = site in OWN if site else urlsplit(exchange.header(b"origin")).netloc == exchange.header(b"host")

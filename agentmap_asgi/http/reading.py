@@ -169,7 +169,8 @@ async def describe(exchange: Exchange) -> Response:
     workflows = [
         Typed(workflow, service.get_workflow_schema(workflow.graph_id), unique)
         for workflow, unique in chosen(service.catalogue.workflows)
-        if await allowed(exchange, "execute", workflow.graph_id)
+        if await allowed(exchange, "workflow", workflow.graph_id)
+        and await allowed(exchange, "execute", workflow.graph_id)
     ]
     document = with_workflows(exchange.calls.description, workflows)
     return json_reply(await filtered(exchange, {**document, "servers": [{"url": exchange.link("") or "/"}]}))

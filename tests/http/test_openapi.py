@@ -79,11 +79,12 @@ async def test_a_workflow_has_an_operation_of_its_own(folder: Path) -> None:
 
 
 @pytest.mark.anyio
-async def test_only_what_a_caller_may_run_is_described(folder: Path) -> None:
-    """A workflow that `authorize` keeps from the caller has no operation in what he is shown."""
+@pytest.mark.parametrize("verb", ["execute", "workflow"])
+async def test_only_what_a_caller_may_run_is_described(verb: str, folder: Path) -> None:
+    """A workflow that `authorize` does not let the caller run, or see, has no operation in what he is shown."""
 
     def authorize(principal: Any, operation: str, graph: str | None, execution: Any = None) -> bool:
-        return operation != "execute" or graph == "greetings::Hello"
+        return operation != verb or graph == "greetings::Hello"
 
     service = await service_of(folder, authorize=authorize)
     async with client(AgentMapApp(service=service)) as http:

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Browser, expect
+from playwright.async_api import Browser, Route, expect
 from visits import NASTY, WAYS, World, visited
 
 pytest_plugins = ("browsers",)
@@ -63,6 +63,70 @@ async def test_a_stream_that_is_cut_off_goes_on(browser: Browser, tmp_path: Path
         await expect(visit.page.locator(".event.completed")).to_have_count(1)
         numbers = await visit.page.locator(".event .number").all_inner_texts()
         assert numbers == [str(number) for number in range(1, 11)]
+
+
+async def test_a_connection_that_says_nothing_is_given_up(browser: Browser, tmp_path: Path) -> None:
+    """A network that is gone ends no stream; its silence does, and the page asks for the events again."""
+    async with visited(browser, tmp_path) as visit:
+        page = visit.page
+        await page.clock.install()
+        made = await visit.start("Slow", {"name": "Ada"}, mode="async")
+        await visit.go(f"execution/{made['execution_id']}")
+        await expect(page.locator(".live.live")).to_be_visible()
+        async with page.expect_request(re.compile("/stream")) as asked:
+            await page.clock.fast_forward(46_000)
+            await expect(page.locator(".live.reconnecting")).to_be_visible()
+            await page.clock.fast_forward(2_000)
+        assert "last-event-id" in (await asked.value).headers
+
+
+async def test_what_happened_last_is_shown(browser: Browser, tmp_path: Path) -> None:
+    """An answer that says how the execution was before its end comes late: the page asks again."""
+    world = World()
+    async with visited(browser, tmp_path, world) as visit:
+        page = visit.page
+        made = await visit.start("Slow", {"name": "Ada"}, mode="async")
+        address = f"{visit.root}executions/{made['execution_id']}"
+        await visit.go(f"execution/{made['execution_id']}/events")
+        await expect(page.locator(".event.node_started")).to_have_count(3)
+        old = await page.request.get(address)
+        held: list[Route] = []
+
+        async def hold(route: Route) -> None:
+            if held:
+                await route.fallback()
+            else:
+                held.append(route)
+
+        await page.route(address, hold)
+        world.gate.set()
+        await expect(page.locator(".event.completed")).to_have_count(1)
+        await expect(page.locator(".live.ended")).to_have_count(1)
+        await held[0].fulfill(response=old)
+        await expect(page.locator(".facts .badge").first).to_have_text(re.compile("completed"))
+
+
+async def test_addresses_lead_nowhere_else(browser: Browser, tmp_path: Path) -> None:
+    """A link whose names are dots or words of the language asks for nothing, in the mount or beside it."""
+    async with visited(browser, tmp_path, way="mounted") as visit:
+        page = visit.page
+        for link in ("workflow/..%2F..%2Fopenapi.json", "workflow/..", "execution/..", "execution/.", "constructor"):
+            await visit.go(link)
+            await expect(page.locator("main .empty h1")).to_be_visible()
+        await page.goto(f"{visit.root}docs#/operation/%E0")
+        await expect(page.get_by_role("heading", name="Run a workflow")).to_be_visible()
+
+
+async def test_filters_are_chosen_with_the_keyboard(browser: Browser, tmp_path: Path) -> None:
+    """The list is shown anew with each choice, and the choice keeps the focus."""
+    async with visited(browser, tmp_path) as visit:
+        page = visit.page
+        await visit.go("executions")
+        await page.get_by_label("State").focus()
+        for state in ("queued", "running", "suspended"):
+            await page.keyboard.press("ArrowDown")
+            await expect(page).to_have_url(re.compile(f"status={state}"))
+            await expect(page.get_by_label("State")).to_be_focused()
 
 
 async def test_what_a_node_tells_is_heard(browser: Browser, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ const SLOT = `agentmap:${base.pathname}`
 let held = null
 try { held = JSON.parse(sessionStorage.getItem(SLOT)) } catch { /* no storage: kept here only */ }
 export const signedIn = () => held !== null
+export const signedInBy = () => (held.kind === "bearer" ? "Authorization: Bearer" : "X-API-Key:")
 
 export function signIn(credential) {
   held = credential
@@ -66,9 +67,14 @@ export const post = (path, body, options) => call("POST", path, { body, ...optio
 export const text = async (path, options) => (await send("GET", path, { accept: "*/*", ...options })).text()
 export const raw = (method, path, options) => send(method, path, options)
 
-export const segments = (id) => id.split("/").map(encodeURIComponent).join("/")
+// A name of dots would lead to another address than the one that is meant.
+function segment(name) {
+  if (name === "." || name === "..") throw new Problem(404, { code: "not_found", detail: "Nothing here has this name" })
+  return encodeURIComponent(name)
+}
+export const segments = (id) => id.split("/").map(segment).join("/")
 export const workflowPath = (id, more = "") => `workflows/${segments(id)}${more}`
-export const executionPath = (id, more = "") => `executions/${encodeURIComponent(id)}${more}`
+export const executionPath = (id, more = "") => `executions/${segment(id)}${more}`
 export function query(values) {
   const found = new URLSearchParams(Object.entries(values).filter(([, value]) => value))
   return found.size ? `?${found}` : ""
@@ -78,6 +84,7 @@ export function randomKey() {
   return [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("")
 }
 
+const SILENCE = 45000 // the server says something at least every 15 seconds; a connection that is gone says nothing
 const ENDS = new Set(["completed", "failed", "cancelled", "interrupted"])
 const pause = (milliseconds, signal) => new Promise((resolve) => {
   const over = () => {
@@ -131,7 +138,8 @@ async function read(body, take, onLive) {
   const reader = body.pipeThrough(new TextDecoderStream()).getReader()
   let rest = ""
   for (;;) {
-    const { done, value } = await reader.read()
+    const timer = setTimeout(() => reader.cancel(), SILENCE)
+    const { done, value } = await reader.read().finally(() => clearTimeout(timer))
     if (done) return false
     rest += value
     const parts = rest.split("\n\n")

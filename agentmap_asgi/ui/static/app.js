@@ -30,7 +30,7 @@ async function show() {
   const { signal } = leave
   const [path, asked = ""] = location.hash.replace(/^#\/?/, "").split("?")
   const [name = "workflows", ...parts] = path.split("/").filter(Boolean).map((part) => { try { return decodeURIComponent(part) } catch { return part } })
-  const page = PAGES[name]
+  const page = Object.hasOwn(PAGES, name) ? PAGES[name] : null
   for (const link of document.querySelectorAll("nav[aria-label=Main] a")) {
     const own = link.hash.slice(2) === (name.startsWith("workflow") ? "workflows" : name === "execution" ? "executions" : name)
     if (own) link.setAttribute("aria-current", "page")
@@ -49,7 +49,7 @@ async function show() {
     if (signal.aborted) return
     await view({ main, signal, parts: parts.map((part, at) => (name === "execution" && at === 1 && part === "graph" ? "" : part)), asked: new URLSearchParams(asked), go, replace })
     clearTimeout(slow)
-    if (!signal.aborted && moved) {
+    if (!signal.aborted && moved && !main.contains(document.activeElement)) {
       main.focus({ preventScroll: true })
       scrollTo(0, 0)
       announce(document.title)
@@ -89,5 +89,5 @@ document.getElementById("sign-out").addEventListener("click", () => { signIn(nul
 
 let moved = false
 addEventListener("hashchange", () => { moved = true; show() })
-setInterval(() => { if (!document.hidden) countWaiting() }, 15000)
+setInterval(() => { if (!document.hidden && !main.querySelector(".sign-in")) countWaiting() }, 15000)
 show()

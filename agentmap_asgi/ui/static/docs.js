@@ -1,6 +1,6 @@
 // The operations, from the OpenAPI document of this service: what they take and answer, models, and a way to try them.
 
-import { base, get, Problem, raw, signedIn, signIn } from "./api.js"
+import { base, get, Problem, raw, signedIn, signedInBy, signIn } from "./api.js"
 import { announce, fill, fresh, h, json, seconds } from "./dom.js"
 import { signInForm } from "./signin.js"
 import "./theme.js"
@@ -94,7 +94,7 @@ function tryOut(one) {
   const curl = () => {
     const { url, headers } = address()
     const type = kind?.value || kinds[0]
-    const words = ["curl", ...(one.method === "get" ? [] : ["-X", one.method.toUpperCase()]), quoted(new URL(url.replace(/[{}]/g, ""), base).href), ...(signedIn() ? ["-H", quoted("X-API-Key: …")] : []),
+    const words = ["curl", ...(one.method === "get" ? [] : ["-X", one.method.toUpperCase()]), quoted(new URL(url.replace(/[{}]/g, ""), base).href), ...(signedIn() ? ["-H", quoted(`${signedInBy()} …`)] : []),
       ...Object.entries(headers).flatMap(([name, value]) => ["-H", quoted(`${name}: ${value}`)]), ...(body?.value ? ["-H", quoted(`Content-Type: ${type}`), "--data-binary", quoted(body.value)] : [])]
     line.textContent = words.join(" ")
   }
@@ -175,7 +175,7 @@ async function show() {
     if (problem.status === 401) return fill(main, signInForm(problem, show))
     return fill(main, h("div", { class: "empty", role: "alert" }, h("h1", {}, "The description cannot be read"), h("p", {}, problem.message)))
   }
-  const [kind, name] = location.hash.replace(/^#\/?/, "").split("/").map(decodeURIComponent)
+  const [kind, name] = location.hash.replace(/^#\/?/, "").split("/").map((part) => { try { return decodeURIComponent(part) } catch { return part } })
   const all = operations()
   const current = kind === "operation" ? all.find((one) => one.operationId === name) : null
   document.title = `${current?.summary || (kind === "model" ? name : "Operations")} · API`

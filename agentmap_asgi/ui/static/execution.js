@@ -15,7 +15,7 @@ export async function executionPage({ main, signal, parts: [id, first = "", chos
   let document_ = await get(executionPath(id), { signal })
   if (!("nodes_executed" in document_)) return assigneePage({ main, id, document_ })
   const model = empty()
-  let tab = first in TABS ? first : ""
+  let tab = Object.hasOwn(TABS, first) ? first : ""
   let selected = chosen || null
   document.title = `${document_.graph_name} ${document_.status} · Workflows`
 
@@ -87,7 +87,7 @@ export async function executionPage({ main, signal, parts: [id, first = "", chos
       await work()
     } catch (error) {
       problem.hidden = false
-      fill(problem, h("p", {}, error.message), error.errors.length ? h("ul", {}, error.errors.map((one) => h("li", {}, one.message))) : null)
+      fill(problem, h("p", {}, error.message), error.errors?.length ? h("ul", {}, error.errors.map((one) => h("li", {}, one.message))) : null)
       problem.scrollIntoView({ block: "nearest" })
     }
   }
@@ -102,6 +102,7 @@ export async function executionPage({ main, signal, parts: [id, first = "", chos
     const body = () => ({ from: choice.value, definition: version.value, ...(patch.value.trim() ? { state_patch: JSON.parse(patch.value) } : {}) })
     const attempt = async (dry) => {
       wrong.hidden = true
+      sure.disabled = true
       try {
         const made = await post(executionPath(id, "/retry"), { ...body(), dry_run: dry })
         if (dry) outcome.textContent = `${made.nodes?.length ? `Runs ${made.nodes.slice(0, 12).join(", ")}${made.nodes.length > 12 ? " …" : ""}` : "Runs what follows"}; keeps ${made.keeps} results.`
@@ -112,14 +113,17 @@ export async function executionPage({ main, signal, parts: [id, first = "", chos
       } catch (error) {
         wrong.hidden = false
         wrong.textContent = error instanceof SyntaxError ? "The changes are not JSON" : error.message
+      } finally {
+        sure.disabled = false
       }
     }
+    const sure = h("button", { type: "submit", class: "primary" }, "Run again")
     const title = fresh("retry")
     const box = h("dialog", { "aria-labelledby": title, onclose: () => box.remove() }, h("form", { method: "dialog", onsubmit: (event) => { event.preventDefault(); attempt(false) } },
       h("h2", { id: title }, "Run again"), h("p", { class: "hint" }, "A new execution; results of nodes before that point are kept."),
       h("div", { class: "field" }, h("label", { htmlFor: choice.id }, "From"), choice), h("div", { class: "field" }, h("label", { htmlFor: version.id }, "Workflow"), version),
       h("div", { class: "field" }, h("label", { htmlFor: patch.id }, "Fields to change (JSON, optional)"), patch), outcome, wrong,
-      h("div", { class: "actions" }, h("button", { type: "submit", class: "primary" }, "Run again"), h("button", { type: "button", onclick: () => attempt(true) }, "What would run?"), h("button", { type: "button", onclick: () => box.close() }, "Close"))))
+      h("div", { class: "actions" }, sure, h("button", { type: "button", onclick: () => attempt(true) }, "What would run?"), h("button", { type: "button", onclick: () => box.close() }, "Close"))))
     document.body.append(box)
     box.showModal()
   }
@@ -161,20 +165,20 @@ export async function executionPage({ main, signal, parts: [id, first = "", chos
   }
 
   const views = { "": [drawn.element, details], timeline: [gantt.element, details], events: [log.element, details], state: [state] }
+  const link = (one) => executionLink(id, `/${one || "graph"}`)
+  bar.addEventListener("click", (event) => {
+    const target = event.target.closest("a")
+    if (!target || event.ctrlKey || event.metaKey || event.shiftKey) return
+    event.preventDefault()
+    const next = Object.keys(TABS).find((one) => link(one) === target.getAttribute("href"))
+    if (next === tab) return
+    replace(link(next))
+    switchTo(next)
+    bar.querySelector("[aria-current]")?.focus()
+  })
   const switchTo = (name) => {
     tab = name
-    const link = (one) => executionLink(id, `/${one || "graph"}`)
     fill(bar, tabs(TABS, tab, link))
-    bar.addEventListener("click", (event) => {
-      const target = event.target.closest("a")
-      if (!target || event.ctrlKey || event.metaKey || event.shiftKey) return
-      event.preventDefault()
-      const next = Object.keys(TABS).find((one) => link(one) === target.getAttribute("href"))
-      if (next === tab) return
-      replace(link(next))
-      switchTo(next)
-      bar.querySelector("[aria-current]")?.focus()
-    }, { once: true })
     const [big, side] = views[tab]
     fill(view, side ? h("div", { class: "split" }, big, side) : big)
     update()
@@ -194,15 +198,21 @@ export async function executionPage({ main, signal, parts: [id, first = "", chos
 
   // What comes is drawn once a frame; the document is asked for again when something has ended or waits.
   let dirty = false
-  let asking = null
-  const refresh = () => {
-    asking ??= get(executionPath(id), { signal }).then((found) => {
-      document_ = found
-      drawDocument()
-      inspect()
-      if (selected === null) return
-    }).catch(() => {}).finally(() => { asking = null })
-    return asking
+  let asking = false
+  let again = false
+  const refresh = async () => {
+    again = true // what is being answered now may be older than what happened meanwhile
+    if (asking) return
+    asking = true
+    while (again && !signal.aborted) {
+      again = false
+      try {
+        document_ = await get(executionPath(id), { signal })
+        drawDocument()
+        inspect()
+      } catch { /* the stream says what is wrong */ }
+    }
+    asking = false
   }
   const onLive = (events) => {
     tell(model, events)

@@ -55,10 +55,12 @@ export async function executionsPage({ main, signal, asked, go }) {
     go(`#/executions${query(given)}`)
   }
   await load()
+  const at = main.contains(document.activeElement) ? document.activeElement.id : ""
   fill(main, h("div", { class: "page-head" }, h("h1", {}, "Executions")), form,
     h("div", { class: "table-frame", tabIndex: 0, role: "region", "aria-label": "Executions" }, h("table", { class: "list" },
       h("caption", { class: "unseen" }, "Executions, the newest first"),
       h("thead", {}, h("tr", {}, ["Execution", "State", "Workflow", "Started", "Took", "Nodes", "Tags"].map((one) => h("th", { scope: "col" }, one)))), body)), empty, pager)
+  if (at) document.getElementById(at)?.focus({ preventScroll: true }) // a filter that is chosen with the keyboard keeps it
   repeat(load, signal)
 }
 

@@ -64,8 +64,8 @@ export async function workflowPage({ main, signal, parts: [id, tab = "", node], 
     h("p", { class: "facts" }, health(definition), h("span", {}, definition.file), h("span", {}, plural(definition.nodes.length, "node")),
       h("span", { title: definition.version }, "version ", h("code", {}, definition.version.slice(0, 10))),
       h("a", { href: `#/executions${query({ graph: definition.graph_id })}` }, "Its executions")),
-    tabs(TABS, views[tab] ? tab : "", (name) => workflowLink(id, name)), view)
-  await (views[tab] || graphView)({ view, id, definition, signal, node, go })
+    tabs(TABS, Object.hasOwn(views, tab) ? tab : "", (name) => workflowLink(id, name)), view)
+  await (Object.hasOwn(views, tab) ? views[tab] : graphView)({ view, id, definition, signal, node, go })
 }
 
 async function graphView({ view, id, definition, signal, node: chosen }) {
