@@ -13,6 +13,10 @@ pytest_plugins = ("browsers",)
 pytestmark = pytest.mark.anyio
 
 
+BARS_IN_SIGHT = """() => [...document.querySelectorAll('.bar')].every((bar) =>
+    bar.getBoundingClientRect().right <= bar.parentNode.getBoundingClientRect().right + 0.5)"""
+
+
 @pytest.mark.parametrize("way", WAYS)
 async def test_a_workflow_is_found_run_and_watched(way: str, browser: Browser, tmp_path: Path) -> None:
     """From the list to the end of a run, wherever the page is mounted; all requests stay below the mount."""
@@ -41,6 +45,7 @@ async def test_a_workflow_is_found_run_and_watched(way: str, browser: Browser, t
         await page.get_by_role("link", name="Timeline").click()
         await expect(page.get_by_role("button", name=re.compile("^Gate, completed, took"))).to_be_visible()
         assert await page.locator(".gantt-row").count() == 4
+        assert await page.evaluate(BARS_IN_SIGHT)
         await page.get_by_role("link", name="Events").click()
         await expect(page.locator(".event")).to_have_count(10)
         await page.get_by_role("link", name="State").click()
@@ -171,7 +176,9 @@ async def test_questions_are_answered(browser: Browser, tmp_path: Path) -> None:
         await wait.get_by_role("button", name="Send answer").click()
         await expect(wait.get_by_label("Edit")).to_have_value("Bye all")
         await wait.get_by_label("Edit").fill("Bye, all!")
+        await expect(page.locator("#waiting-count")).to_have_text("1")
         await wait.get_by_role("button", name="Send answer").click()
+        await expect(page.locator("#waiting-count")).to_be_hidden(timeout=5_000)
         await expect(page.locator(".facts .badge").first).to_have_text(re.compile("completed"))
         answer = await page.request.get(f"{visit.root}executions/{made['execution_id']}")
         found = (await answer.json())["result"]

@@ -89,5 +89,6 @@ document.getElementById("sign-out").addEventListener("click", () => { signIn(nul
 
 let moved = false
 addEventListener("hashchange", () => { moved = true; show() })
+addEventListener("answered", countWaiting)
 setInterval(() => { if (!document.hidden && !main.querySelector(".sign-in")) countWaiting() }, 15000)
 show()

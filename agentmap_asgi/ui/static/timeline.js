@@ -10,7 +10,7 @@ export function timeline(model, onSelect) {
   const percent = (when) => `${(Math.max(0, Math.min(1, (when - model.begun) / end)) * 100).toFixed(3)}%`
   const part = (style, begin, until, title) => {
     const made = h("span", { class: `bar ${style}`, title })
-    made.style.left = percent(begin)
+    made.style.left = `min(${percent(begin)}, 100% - 3px)` // what took no time at the end is seen, too
     made.style.width = `max(3px, calc(${percent(until)} - ${percent(begin)}))`
     return made
   }
@@ -48,6 +48,7 @@ export function timeline(model, onSelect) {
 
 export function eventLog(model, onSelect) {
   let shownOnes = model.events
+  let following = false
   const search = h("input", { type: "search", placeholder: "Node or event", "aria-label": "Find events" })
   const details = h("div", { class: "event-details", "aria-live": "polite" })
   const about = (event) => {
@@ -71,7 +72,8 @@ export function eventLog(model, onSelect) {
     const stuck = list.element.scrollTop + list.element.clientHeight >= list.element.scrollHeight - 40
     shownOnes = wanted ? model.events.filter((one) => `${one.event} ${one.event.replace(/_/g, " ")} ${one.node || ""}`.toLowerCase().includes(wanted)) : model.events
     list.update(shownOnes.length)
-    if (stuck && model.ended === null) list.element.scrollTop = list.element.scrollHeight
+    if (stuck && following) list.element.scrollTop = list.element.scrollHeight
+    following = model.ended === null
     count.textContent = `${shownOnes.length} of ${model.events.length}`
   }
   const count = h("span", { class: "hint" })

@@ -20,6 +20,7 @@ export function waitForm(id, wait, answered) {
     try {
       const data = read.value
       answered(await post(executionPath(id, "/resume"), { action, token: wait.path, ...(data === undefined ? {} : { data }) }))
+      dispatchEvent(new Event("answered"))
     } catch (error) {
       for (const one of buttons.children) one.disabled = false
       if (made.fail && error.status === 422) return made.fail(error)
