@@ -178,7 +178,7 @@ async def test_questions_are_answered(browser: Browser, tmp_path: Path) -> None:
         await wait.get_by_label("Edit").fill("Bye, all!")
         await expect(page.locator("#waiting-count")).to_have_text("1")
         await wait.get_by_role("button", name="Send answer").click()
-        await expect(page.locator("#waiting-count")).to_be_hidden(timeout=5_000)
+        await expect(page.locator("#waiting-count")).to_be_hidden(timeout=10_000)
         await expect(page.locator(".facts .badge").first).to_have_text(re.compile("completed"))
         answer = await page.request.get(f"{visit.root}executions/{made['execution_id']}")
         found = (await answer.json())["result"]
