@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from ..workflows.loader import Loaded
     from ..workflows.model import Workflow
 
+    Changes = list[tuple[str | None, WorkflowChange]]
+
 GIT_ARGUMENTS = (1, 7, 9)
 """What git gives an external diff: a path alone when it is not merged, else old and new, and a new name."""
 
@@ -52,24 +54,27 @@ def _diff(arguments: argparse.Namespace) -> int:
     return 0  # anything else makes git give up
 
 
-def _print(changes: list[WorkflowChange], form: str) -> None:
+def _print(changes: Changes, form: str) -> None:
     if form == "json":
-        print(json.dumps({"changes": [change.to_dict() for change in changes]}, ensure_ascii=False, indent=2))
+        told = [{**change.to_dict(), "file": file} for file, change in changes]
+        print(json.dumps({"changes": told}, ensure_ascii=False, indent=2))
         return
-    for change in changes:
-        for line in change.lines():
-            print(line)
+    for file, change in changes:
+        first, *rest = change.lines()
+        print("\n".join([first if file is None else f"{first} ({file})", *rest]))
 
 
-def _changes(old: str, new: str) -> list[WorkflowChange]:
+def _changes(old: str, new: str) -> Changes:
+    """With the file of each when folders are compared."""
     from ..workflows.comparing import compared
 
     before, after = _loaded(old), _loaded(new)
     if not Path(old).is_dir() and not Path(new).is_dir():
-        return compared(_workflows(before), _workflows(after))
-    found = []
+        return [(None, change) for change in compared(_workflows(before), _workflows(after))]
+    found: Changes = []
     for file in sorted({*before, *after}):
-        found += compared(*(_workflows({file: side[file]} if file in side else {}) for side in (before, after)))
+        sides = (_workflows({file: side[file]} if file in side else {}) for side in (before, after))
+        found += [(file, change) for change in compared(*sides)]
     return found
 
 

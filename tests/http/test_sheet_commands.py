@@ -167,9 +167,11 @@ def test_changes_are_shown_by_node_and_cell(tmp_path: Path, capsys: pytest.Captu
     told = "~ workflow Flow\n  ~ node A (row 2)\n      - Prompt: Hi\n      + Prompt: Hello\n"
     assert run(capsys, "diff", tmp_path / "old" / "flows.csv", tmp_path / "new" / "flows.csv") == (1, told, "")
     status, out, _ = run(capsys, "diff", tmp_path / "old", tmp_path / "new")
-    assert (status, out) == (1, told + "+ workflow more\n  + node A (row 2)\n      + AgentType: default\n")
+    told = told.replace("Flow\n", "Flow (flows.csv)\n")
+    assert (status, out) == (1, told + "+ workflow more (more.csv)\n  + node A (row 2)\n      + AgentType: default\n")
     found = json.loads(run(capsys, "diff", tmp_path / "old", tmp_path / "new", "--format", "json")[1])
-    assert [change["change"] for change in found["changes"]] == ["changed", "added"]
+    said = [(change["change"], change["file"]) for change in found["changes"]]
+    assert said == [("changed", "flows.csv"), ("added", "more.csv")]
 
 
 def test_what_cannot_be_compared_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
