@@ -226,6 +226,7 @@ async def test_replaced_versions_are_forgotten(tmp_path: Path) -> None:
     await written(path, flow(2))
     assert (await service.reload())["changed"] == ["a::Flow"]
     await service.execute_workflow("Flow", {})
+    assert len((await service.list_versions("Flow"))["versions"]) == 2  # whose texts stay
     gc.collect()
     assert old() is None
     await service.aclose()

@@ -133,6 +133,21 @@ class _Question:
     outcome: str | None = None
 
 
+class _Noted:
+    """A version as its text, so that the workflow it came from may go."""
+
+    __slots__ = ("_text", "definition", "graph_id", "since")
+
+    def __init__(self, served: Served) -> None:
+        self.graph_id = served.graph_id
+        self.definition = served.definition
+        self.since = served.since
+        self._text = served.text()
+
+    def text(self) -> str:
+        return self._text
+
+
 class TransientStore:
     """All unfinished executions and the newest `keep` finished ones."""
 
@@ -277,7 +292,7 @@ class TransientStore:
         for one in self._noted:
             known = self._versions.setdefault(one.graph_id, [])
             if not known or known[-1].definition != one.definition:
-                known.append(one)
+                known.append(_Noted(one))
                 del known[:-MOST_VERSIONS]
         self._noted = []
 
