@@ -33,6 +33,7 @@ from .postgres_jobs import Append, Ask, Claim, Create, Do, Write, found
 from .postgres_keeper import Keeper
 from .postgres_link import Connection, Link, key_of, own_fault, said, told
 from .postgres_writer import AGAIN, Queue, Writer, unavailable
+from .selecting import selecting
 from .store import FINISHED, MOST_VERSIONS, Batch, Bell, Command, Entry, Filter, Row, Runner, Served, Start, Version
 
 T = TypeVar("T")
@@ -275,27 +276,9 @@ class PostgresStore:
         return await self._read(look)
 
     async def select(self, wanted: Filter) -> list[Row]:
-        terms: list[tuple[str, tuple[Any, ...]]] = [("namespace = %s", (self.namespace,))]
-        if wanted.graph is not None:
-            terms.append(("(graph_id = %s OR graph_name = %s)", (wanted.graph, wanted.graph)))
-        if wanted.statuses:
-            terms.append(("status = ANY(%s::text[])", (list(wanted.statuses),)))
-        if wanted.owner is not None:
-            terms.append(("owner = %s", (wanted.owner,)))
-        if wanted.tag is not None:
-            terms.append(("tags @> to_jsonb(%s::text)", (wanted.tag,)))
-        if wanted.since is not None:
-            terms.append(("created >= %s", (wanted.since,)))
-        if wanted.until is not None:
-            terms.append(("created < %s", (wanted.until,)))
-        if wanted.before is not None:
-            terms.append(("(created, id) < (%s, %s)", wanted.before))
-        query = (
-            f"SELECT {sql.BRIEF_NAMES} FROM executions WHERE {' AND '.join(term for term, _ in terms)} "
-            "ORDER BY created DESC, id DESC LIMIT %s"
-        )
-        values = [value for _, some in terms for value in some]
-        return await self._list(query, [*values, wanted.limit])
+        statuses = ("status = ANY(%s::text[])", (list(wanted.statuses),))
+        tag = "tags @> to_jsonb(%s::text)"
+        return await self._list(*selecting(sql.BRIEF_NAMES, self.namespace, wanted, "%s", statuses, tag))
 
     async def claim(
         self, row: Row, runner: Runner, *, status: str = "running", attempt: int | None = None

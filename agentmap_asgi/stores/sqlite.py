@@ -29,6 +29,7 @@ from .columns import Codec, Columns
 from .files import connect, make, ready
 from .jobs import Append, Create, Desk, Do, Job, Note, answer, own_fault, told, unavailable
 from .locks import FileLock, RunnerFile, RunnerFiles
+from .selecting import selecting
 from .store import (
     FINISHED,
     UNFINISHED,
@@ -301,27 +302,9 @@ class SQLiteStore:
         return await self._read(look, execution_id)
 
     async def select(self, wanted: Filter) -> list[Row]:
-        terms: list[tuple[str, tuple[Any, ...]]] = [("namespace = ?", (self.namespace,))]
-        if wanted.graph is not None:
-            terms.append(("(graph_id = ? OR graph_name = ?)", (wanted.graph, wanted.graph)))
-        if wanted.statuses:
-            terms.append((f"status IN ({', '.join('?' * len(wanted.statuses))})", wanted.statuses))
-        if wanted.owner is not None:
-            terms.append(("owner = ?", (wanted.owner,)))
-        if wanted.tag is not None:
-            terms.append(("json_valid(tags) AND EXISTS (SELECT 1 FROM json_each(tags) WHERE value = ?)", (wanted.tag,)))
-        if wanted.since is not None:
-            terms.append(("created >= ?", (wanted.since,)))
-        if wanted.until is not None:
-            terms.append(("created < ?", (wanted.until,)))
-        if wanted.before is not None:
-            terms.append(("(created, id) < (?, ?)", wanted.before))
-        query = (
-            f"SELECT {schema.BRIEF_NAMES} FROM executions WHERE {' AND '.join(term for term, _ in terms)} "
-            "ORDER BY created DESC, id DESC LIMIT ?"
-        )
-        values = [value for _, some in terms for value in some]
-        return await self._list(query, [*values, wanted.limit])
+        statuses = (f"status IN ({', '.join('?' * len(wanted.statuses))})", wanted.statuses)
+        tag = "json_valid(tags) AND EXISTS (SELECT 1 FROM json_each(tags) WHERE value = ?)"
+        return await self._list(*selecting(schema.BRIEF_NAMES, self.namespace, wanted, "?", statuses, tag))
 
     async def claim(
         self, row: Row, runner: Runner, *, status: str = "running", attempt: int | None = None
