@@ -398,7 +398,7 @@ def _check_fields(
         return
     writers: dict[str, list[str]] = {field: [] for field in late}
     for name in order:
-        for field in written_by(nodes[name]) if name in nodes else ():
+        for field in _writes(nodes[name], agents) if name in nodes else ():
             if field in writers:
                 writers[field].append(name)
     for field, reader in late.items():
@@ -444,8 +444,13 @@ def _early_reads(
                     if head not in written and head not in early:  # seldom, so the Prompt is taken apart only here
                         _note_shown(node, showing[name], written, early)
                         break
-        written.update(written_by(node) if name in agents else node.outputs)
+        written.update(_writes(node, agents))
     return early, written, needed
+
+
+def _writes(node: Node, agents: Mapping[str, Agent]) -> tuple[str, ...]:
+    """Fields that a node writes; only of agents that are known is the left side of `parent=child` one."""
+    return written_by(node) if node.name in agents else node.outputs
 
 
 def _note(source: str, node: Node, written: set[str], early: dict[str, str], needed: set[str] | None) -> None:

@@ -365,3 +365,10 @@ def test_the_input_schema_shows_values_that_lead_somewhere() -> None:
         "orders": None,
     }
     assert properties["orders"]["type"] == "array"
+
+
+def test_an_output_written_like_a_mapping_by_an_unknown_agent_is_read_late() -> None:
+    """Only agents that are known split `parent=child`: elsewhere it is one name, for its readers too."""
+    loaded = load("GraphName,Node,AgentType,Output_Field,Map_Over,Edge\nG,A,Unheard,{w=::G},{w=::G},A\n")
+    assert codes(loaded.findings) == ["AM-A001"]
+    assert loaded.rows.total == 1
