@@ -22,6 +22,7 @@ from .source import add_source, quiet, service_of
 
 if TYPE_CHECKING:
     from ..app import AgentMapApp
+    from ..http.hosts import KnownHosts
     from ..services.agentmap import AgentMapService
 
 
@@ -38,6 +39,14 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
     parser.add_argument("--port", type=_port, default=8000, help="port to listen on; 0 takes a free one (%(default)s)")
     parser.add_argument("--root-path", default="", help="the prefix a proxy serves this under, like /workflows")
+    parser.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a name in URLs, beside localhost, under which this server answers without API keys; *.example.com allows "
+        "all names below it; may be given several times",
+    )
     parser.add_argument(
         "--workers", type=_workers, default=1, help="processes that share one store, and the work (%(default)s)"
     )
@@ -78,7 +87,7 @@ def _serve(arguments: argparse.Namespace) -> int:
     if service.config.log_level is not None:
         logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     with quiet():
-        app = AgentMapApp(service=service)
+        app = _guarded(AgentMapApp(service=service), arguments.allow_host)
     family = socket.AF_INET6 if ":" in arguments.host else socket.AF_INET
     try:
         listening = socket.create_server((arguments.host, arguments.port), family=family)
@@ -94,17 +103,17 @@ def _serve(arguments: argparse.Namespace) -> int:
     root = "/" + arguments.root_path.strip("/") if arguments.root_path.strip("/") else ""
     for line in _warnings(arguments, service):
         print(line, file=sys.stderr, flush=True)
-    print(_welcome(app.service, f"http://{host}:{port}{root}"), flush=True)
+    print(_welcome(service, f"http://{host}:{port}{root}"), flush=True)
     settings: dict[str, Any] = {
         "root_path": root,
         "log_level": "info" if arguments.access_log else "warning",
         "access_log": arguments.access_log,
-        "timeout_graceful_shutdown": max(1, round(app.service.config.shutdown_grace)),
+        "timeout_graceful_shutdown": max(1, round(service.config.shutdown_grace)),
     }
     if arguments.workers == 1:
         uvicorn.Server(uvicorn.Config(app, **settings)).run(sockets=[listening])
         return 0
-    os.environ[SERVED] = json.dumps([arguments.source, arguments.config, more])
+    os.environ[SERVED] = json.dumps([arguments.source, arguments.config, more, arguments.allow_host])
     listening.close()  # uvicorn opens it again for the workers
     uvicorn.run(
         f"{__name__}:worker",
@@ -130,14 +139,21 @@ async def _opened(service: AgentMapService) -> None:
             await store.aclose()
 
 
-def worker() -> AgentMapApp:
+def worker() -> AgentMapApp | KnownHosts:
     """The app of one worker process."""
     from ..app import AgentMapApp
 
-    source, config, more = json.loads(os.environ[SERVED])
+    source, config, more, allowed = json.loads(os.environ[SERVED])
     service = service_of(argparse.Namespace(source=source, config=config), **more)
     with quiet():
-        return AgentMapApp(service=service)
+        return _guarded(AgentMapApp(service=service), allowed)
+
+
+def _guarded(app: AgentMapApp, allowed: list[str]) -> AgentMapApp | KnownHosts:
+    """Where nobody is asked for a key, pages of other sites must not reach what only this machine may."""
+    from ..http.hosts import KnownHosts
+
+    return app if app.service.config.api_keys else KnownHosts(app, allowed)
 
 
 def _workers(text: str) -> int:

@@ -19,7 +19,7 @@ from .links import execution_link, execution_links
 from .owners import ANY, Sight, answerable, caller, limited, look, nothing_waits, owns, sight_of, wait_to_answer
 from .paging import Page, next_link, page_of
 from .problems import forbidden, invalid_field
-from .reading import image
+from .reading import drawing
 from .replies import Reply, json_reply, no_content
 from .schemas import ResumeBody, RetryBody
 from .sse import event_stream, follows, number_of, refuse_too_many, told
@@ -161,14 +161,7 @@ async def graph(exchange: Exchange) -> Response:
     """`GET /executions/{execution_id}/graph`"""
     document = (await look(exchange, "execution_graph")).document
     drawn = await exchange.calls.service.draw_execution(document["execution_id"])
-    match exchange.query("format") or "json":
-        case "json":
-            pass
-        case "svg":
-            return await image(exchange, drawn, FRESH)
-        case _:
-            raise invalid_field("", "format", "format is json or svg")
-    return json_reply(await filtered(exchange, drawn), headers=FRESH)
+    return await drawing(exchange, drawn, ("json", "svg"), FRESH)
 
 
 async def cancel(exchange: Exchange) -> Response:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from starlette.responses import Response
@@ -33,6 +33,12 @@ DOT: Final = "text/vnd.graphviz"
 SVG: Final = "image/svg+xml"
 IMAGE: Final = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox"}
 """An image that is opened by itself runs and fetches nothing."""
+TEXTS: Final[Mapping[str, tuple[str, Mapping[str, str]]]] = {
+    "mermaid": (MERMAID, {}),
+    "dot": (DOT, {}),
+    "svg": (SVG, IMAGE),
+}
+FORMS: Final = ("json", *TEXTS)
 
 
 async def list_workflows(exchange: Exchange) -> Response:
@@ -85,23 +91,22 @@ async def source(exchange: Exchange) -> Response:
 async def graph(exchange: Exchange) -> Response:
     """`GET /{workflow_name}/graph`"""
     name = await _named(exchange, "workflow")
-    service = exchange.calls.service
-    match exchange.query("format") or "json":
-        case "json":
-            return json_reply(await filtered(exchange, service.draw_workflow(name, "json")))
-        case "mermaid":
-            return text_reply(service.draw_workflow(name, "mermaid"), MERMAID)
-        case "dot":
-            return text_reply(service.draw_workflow(name, "dot"), DOT)
-        case "svg":
-            return await image(exchange, service.draw_workflow(name, "json"))
-    raise invalid_field("", "format", "format is one of json, mermaid, dot, svg")
+    return await drawing(exchange, exchange.calls.service.draw_workflow(name, "json"), FORMS)
 
 
-async def image(exchange: Exchange, drawn: dict[str, Any], headers: Mapping[str, str] | None = None) -> Response:
-    """A drawing as SVG, made of what the host's filter lets out."""
-    text = await exchange.calls.service.to_svg(await filtered(exchange, drawn))
-    return text_reply(text, SVG, {**IMAGE, **(headers or {})})
+async def drawing(
+    exchange: Exchange, drawn: dict[str, Any], forms: Sequence[str], headers: Mapping[str, str] | None = None
+) -> Response:
+    """A drawing in the form that is asked for, made of what the host's filter lets out."""
+    form = exchange.query("format") or "json"
+    if form not in forms:
+        raise invalid_field("", "format", f"format is one of {', '.join(forms)}")
+    shown = await filtered(exchange, drawn)
+    if form == "json":
+        return json_reply(shown, headers=headers)
+    kind, more = TEXTS[form]
+    text = await exchange.calls.service.redraw(shown, form)
+    return text_reply(text, kind, {**more, **(headers or {})})
 
 
 async def versions(exchange: Exchange) -> Response:

@@ -238,17 +238,15 @@ class AgentMapService(Executions):
     def draw_workflow(self, graph_name: str, form: Literal["mermaid", "dot", "svg"]) -> str: ...
     def draw_workflow(self, graph_name: str, form: str = "json") -> dict[str, Any] | str:
         """The graph as an object, as Mermaid or DOT text, or as an SVG image (which takes a while when it is large)."""
-        workflow = self.catalogue.find(graph_name)
-        if form == "mermaid":
-            return drawing.to_mermaid(workflow, self.registry)
-        if form == "dot":
-            return drawing.to_dot(workflow, self.registry)
-        drawn = drawing.to_dict(workflow, self.registry)
-        return _image(drawn) if form == "svg" else drawn
+        drawn = drawing.to_dict(self.catalogue.find(graph_name), self.registry)
+        return drawn if form == "json" else _DRAWN[form](drawn)
 
-    async def to_svg(self, drawn: Mapping[str, Any]) -> str:
-        """The image of a drawing that `draw_workflow` or `draw_execution` gave as an object, made in a thread."""
-        return await self._aside(_image, drawn)
+    async def redraw(self, drawn: Mapping[str, Any], form: str) -> str:
+        """Another form of a drawing that `draw_workflow` or `draw_execution` gave as an object, made in a thread.
+
+        `form` is `mermaid`, `dot` or `svg`.
+        """
+        return await self._aside(_DRAWN[form], drawn)
 
     def validate_workflows(self, data: bytes, file: str = "upload.csv", sheet: str | None = None) -> dict[str, Any]:
         """Every diagnostic of a CSV file or a spreadsheet, or of one sheet of it; nothing of it is run or kept.
@@ -582,6 +580,14 @@ def _image(drawn: Mapping[str, Any]) -> str:
     from ..workflows import svg  # where an image is asked for, and not before
 
     return svg.to_svg(drawn)
+
+
+_DRAWN: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = {
+    "mermaid": drawing.to_mermaid,
+    "dot": drawing.to_dot,
+    "svg": _image,
+}
+"""What makes each form of a drawing from the object."""
 
 
 def _store(config: AgentMapConfig, context: AgentMapContext, source: str | Path) -> Store:

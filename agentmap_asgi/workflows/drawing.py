@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from ..agents.registry import Registry
@@ -32,8 +32,6 @@ class Picture(NamedTuple):
     """Node -> what may lead it to any node: functions without declared targets, and agents with too many to draw."""
     missing: list[str]
     """Targets that do not exist."""
-    numbers: dict[str, str]
-    """Node -> its id. Names stand only in labels: as ids, words like `end` would be read as commands."""
 
 
 def picture(workflow: Workflow, registry: Registry | None = None) -> Picture:
@@ -58,8 +56,7 @@ def picture(workflow: Workflow, registry: Registry | None = None) -> Picture:
         if functions:
             anywhere[name] = functions
     missing = list(dict.fromkeys(arrow.target for arrow in arrows if arrow.target not in workflow.nodes))
-    numbers = {name: f"n{at}" for at, name in enumerate([*workflow.nodes, *missing])}
-    return Picture(arrows, anywhere, missing, numbers)
+    return Picture(arrows, anywhere, missing)
 
 
 def _routed(node: Node) -> Iterator[Arrow]:
@@ -97,6 +94,8 @@ def to_dict(workflow: Workflow, registry: Registry | None = None) -> dict[str, A
             "id": node.name,
             "agent_type": node.agent_type,
             "description": node.description,
+            "input_fields": [field.source for field in node.inputs],
+            "output_fields": list(node.outputs),
             "entry": node.name == workflow.entry,
             "row": node.row,
             "missing": False,
@@ -114,43 +113,62 @@ def to_dict(workflow: Workflow, registry: Registry | None = None) -> dict[str, A
     }
 
 
-def to_mermaid(workflow: Workflow, registry: Registry | None = None) -> str:
-    """A Mermaid flowchart."""
-    drawn = picture(workflow, registry)
-    number = drawn.numbers
+def to_mermaid(drawn: Mapping[str, Any]) -> str:
+    """The drawing that `to_dict` describes as a Mermaid flowchart."""
+    numbers = _numbers(drawn)
     lines = ["flowchart TD"]
-    for node in workflow.nodes.values():
-        shape = '(["{}"])' if node.name == workflow.entry else '["{}"]'
-        lines.append(f"    {number[node.name]}{shape.format('<br/>'.join(_label(node, drawn, _mermaid)))}")
-    lines += [f'    {number[name]}["{_mermaid(name)}?"]:::missing' for name in drawn.missing]
-    for source, target, kind, label in drawn.arrows:
+    for name, node in numbers.items():
+        label = "<br/>".join(map(_mermaid, _label(name, node.drawn)))
+        if node.drawn.get("missing"):
+            lines.append(f'    {node.number}["{label}?"]:::missing')
+        else:
+            shape = '(["{}"])' if node.drawn.get("entry") else '["{}"]'
+            lines.append(f"    {node.number}{shape.format(label)}")
+    for source, target, kind, label in _lines(drawn, numbers):
         line = "-.->" if kind == "failure" else "-->"
         text = f'|"{_mermaid(label)}"|' if label else ""
-        lines.append(f"    {number[source]} {line}{text} {number[target]}")
+        lines.append(f"    {source} {line}{text} {target}")
     lines.append("    classDef missing stroke-dasharray:4")
     return "\n".join(lines) + "\n"
 
 
-def to_dot(workflow: Workflow, registry: Registry | None = None) -> str:
-    """A Graphviz graph."""
-    drawn = picture(workflow, registry)
-    number = drawn.numbers
-    lines = [f'digraph "{_dot(workflow.name)}" {{', "    node [shape=box];"]
-    for node in workflow.nodes.values():
-        shape = ", style=rounded" if node.name == workflow.entry else ""
-        label = "\\n".join(_label(node, drawn, _dot))
-        lines.append(f'    {number[node.name]} [label="{label}"{shape}];')
-    lines += [f'    {number[name]} [label="{_dot(name)}?", style=dashed];' for name in drawn.missing]
-    for source, target, kind, label in drawn.arrows:
+def to_dot(drawn: Mapping[str, Any]) -> str:
+    """The drawing that `to_dict` describes as a Graphviz graph."""
+    numbers = _numbers(drawn)
+    lines = [f'digraph "{_dot(str(drawn.get("name", "")))}" {{', "    node [shape=box];"]
+    for name, node in numbers.items():
+        label = "\\n".join(map(_dot, _label(name, node.drawn)))
+        style = ", style=dashed" if node.drawn.get("missing") else ", style=rounded" if node.drawn.get("entry") else ""
+        lines.append(f'    {node.number} [label="{label}{"?" if node.drawn.get("missing") else ""}"{style}];')
+    for source, target, kind, label in _lines(drawn, numbers):
         style = ", style=dashed" if kind == "failure" else ""
-        lines.append(f'    {number[source]} -> {number[target]} [label="{_dot(label)}"{style}];')
+        lines.append(f'    {source} -> {target} [label="{_dot(label)}"{style}];')
     lines.append("}")
     return "\n".join(lines) + "\n"
 
 
-def _label(node: Node, drawn: Picture, escape: Callable[[str], str]) -> list[str]:
-    agent = [node.agent_type] if node.agent_type != "default" else []
-    return [escape(text) for text in (node.name, *agent, *(f"{f} → any" for f in drawn.anywhere.get(node.name, ())))]
+class _Numbered(NamedTuple):
+    number: str
+    """Names stand only in labels: as ids, words like `end` would be read as commands."""
+    drawn: Mapping[str, Any]
+
+
+def _numbers(drawn: Mapping[str, Any]) -> dict[str, _Numbered]:
+    return {str(node["id"]): _Numbered(f"n{at}", node) for at, node in enumerate(drawn["nodes"])}
+
+
+def _lines(drawn: Mapping[str, Any], numbers: Mapping[str, _Numbered]) -> Iterator[tuple[str, str, str, str]]:
+    """(source, target, kind, label) of each edge whose ends are both drawn; a host's filter may have left some out."""
+    for edge in drawn["edges"]:
+        source, target = numbers.get(str(edge["source"])), numbers.get(str(edge["target"]))
+        if source is not None and target is not None:
+            yield source.number, target.number, str(edge.get("kind", "edge")), str(edge.get("label") or "")
+
+
+def _label(name: str, node: Mapping[str, Any]) -> list[str]:
+    kind = str(node.get("agent_type") or "default")
+    agent = [kind] if kind != "default" else []
+    return [name, *agent, *(f"{function} → any" for function in node.get("routes_anywhere", ()))]
 
 
 _PLAIN: Final = frozenset(" _")

@@ -247,6 +247,18 @@ def test_a_server_with_keys_is_for_everyone(source: Path) -> None:
     assert secret not in errors + server.welcome
 
 
+def test_a_server_without_keys_answers_under_its_own_names(source: Path) -> None:
+    """A page that gives its own name this machine's address is refused; names that are allowed are not."""
+    server = Server(source, "--allow-host", "flows.example.com")
+    try:
+        assert httpx.get(server.base + "/list", headers={"host": "flows.example.com"}).status_code == 200
+        refused = httpx.get(server.base + "/list", headers={"host": "evil.example"})
+        assert (refused.status_code, refused.json()["code"]) == (421, "unknown_host")
+        assert "--allow-host" in refused.json()["detail"]
+    finally:
+        server.stop()
+
+
 @pytest.mark.parametrize(
     ("variable", "text", "message"),
     [

@@ -132,21 +132,26 @@ async def test_somebody_who_is_asked_sees_the_question_only(browser: Browser, tm
 
 
 async def test_the_hosts_filter_sees_what_is_drawn(tmp_path: Path) -> None:
-    """An image is made of the drawing as `filter_response` lets it out."""
+    """Every form is made of the drawing as `filter_response` lets it out, also when that leaves nodes out."""
 
     class Discreet(AgentMapService):
         async def filter_response(self, document: dict[str, Any], request_context: dict[str, Any]) -> dict[str, Any]:
-            for node in document.get("nodes", []):
-                node["agent_type"] = "hidden"
+            if "nodes" in document:
+                document["nodes"] = [{**node, "agent_type": "hidden"} for node in document["nodes"][:1]]
             return document
 
     service = await service_of(tmp_path, World(), kind=Discreet)
     async with calling(AgentMapApp(service=service)) as http:
         made = (await http.post("/execute", json={"graph_name": "Hello"})).json()
-        for path in ("/Hello/graph", f"/executions/{made['execution_id']}/graph"):
-            image = (await http.get(path, params={"format": "svg"})).text
-            assert "hidden" in image
-            assert "echo" not in image
+        run = f"/executions/{made['execution_id']}/graph"
+        forms = [("/Hello/graph", form) for form in ("json", "mermaid", "dot", "svg")]
+        for path, form in (*forms, (run, "json"), (run, "svg")):
+            answer = await http.get(path, params={"format": form})
+            assert answer.status_code == 200
+            assert "hidden" in answer.text, form
+            assert "echo" not in answer.text, form
+            assert form == "json" or "Part" not in answer.text, form
+        assert (await http.get(run, params={"format": "dot"})).status_code == 422
     await service.aclose()
 
 

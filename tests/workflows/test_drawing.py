@@ -38,7 +38,7 @@ def test_edges_are_labelled_by_kind() -> None:
 
 def test_mermaid_names_nodes_by_number() -> None:
     """A node called `end` stands only in a label, where it is no command."""
-    text = to_mermaid(FLOW, REGISTRY)
+    text = to_mermaid(to_dict(FLOW, REGISTRY))
     assert text.startswith('flowchart TD\n    n0(["Start"])\n    n1["Check<br/>branching"]\n')
     assert 'n1 -->|"success"| n2' in text
     assert 'n1 -.->|"failure"| n0' in text
@@ -47,7 +47,7 @@ def test_mermaid_names_nodes_by_number() -> None:
 
 def test_dot_is_quoted() -> None:
     """Nodes by number, labels in quotes."""
-    text = to_dot(FLOW, REGISTRY)
+    text = to_dot(to_dict(FLOW, REGISTRY))
     assert text.startswith('digraph "G" {\n')
     assert 'n0 [label="Start", style=rounded];' in text
     assert 'n1 [label="Check\\nbranching"];' in text
@@ -74,12 +74,12 @@ def test_dot_is_quoted() -> None:
 def test_no_name_breaks_out_of_its_label(name: str) -> None:
     """Quotes, brackets, markup, entities and line breaks are shown and have no effect."""
     found = workflow(f"GraphName,Node\nG,{cell(name)}\n")
-    (line,) = [line for line in to_mermaid(found).splitlines() if line.startswith("    n0")]
+    (line,) = [line for line in to_mermaid(to_dict(found)).splitlines() if line.startswith("    n0")]
     label = re.fullmatch(r'    n0\(\["([^"<>`\[\]()]*)"\]\)', line)
     assert label is not None
     shown = re.sub(r"#(\d+);", lambda entity: chr(int(entity[1])), label[1])
     assert shown == name.replace("\n", " ")
-    (line,) = [line for line in to_dot(found).splitlines() if line.startswith("    n0")]
+    (line,) = [line for line in to_dot(to_dict(found)).splitlines() if line.startswith("    n0")]
     assert re.fullmatch(r'    n0 \[label="(?:[^"\\]|\\.)*", style=rounded\];', line)
 
 
@@ -89,9 +89,9 @@ def test_missing_targets_and_open_functions_are_shown() -> None:
     nodes = to_dict(found)["nodes"]
     assert nodes[0]["routes_anywhere"] == ["func:pick"]
     assert nodes[1] == {"id": "Nowhere", "missing": True}
-    assert 'n1["Nowhere?"]:::missing' in to_mermaid(found)
-    assert 'n1 [label="Nowhere?", style=dashed]' in to_dot(found)
-    assert "func#58;pick #8594; any" in to_mermaid(found)
+    assert 'n1["Nowhere?"]:::missing' in to_mermaid(to_dict(found))
+    assert 'n1 [label="Nowhere?", style=dashed]' in to_dot(to_dict(found))
+    assert "func#58;pick #8594; any" in to_mermaid(to_dict(found))
 
 
 def test_conditions_of_a_switch_are_labels() -> None:

@@ -39,9 +39,9 @@ def check(loaded: Loaded) -> None:
         assert workflow.nodes or workflow.broken
         assert input_schema(workflow, agents)["type"] == "object"
         check_paths(workflow, REGISTRY)
-        to_dict(workflow, REGISTRY)
-        to_dot(workflow, REGISTRY)
-        to_mermaid(workflow, REGISTRY)
+        drawn = to_dict(workflow, REGISTRY)
+        to_dot(drawn)
+        to_mermaid(drawn)
     for problem in loaded.findings:
         assert problem.message
         assert problem.file == "flows.csv"
