@@ -13,7 +13,7 @@ from ..execution.templates import Template
 from . import columns
 from .checks import ITEM_FIELDS, Report, further_reads, shown_by, too_large, written_by
 from .diagnostics import Diagnostic
-from .graph import MOST_WORK, Effort, Flow, Loop, flow, forward, loops, named
+from .graph import MOST_WORK, Effort, Flow, Loop, flow, forward, loops, named, survey
 from .model import FunctionRoute, Node, Workflow
 
 
@@ -65,25 +65,35 @@ class _Paths:
     def __init__(
         self, workflow: Workflow, edges: Flow, agents: Mapping[str, Agent], inner: Iterable[Loop[str]]
     ) -> None:
-        import networkx  # type: ignore[import-untyped]  # half a second of start-up, and running needs none of it
-
         self.nodes = workflow.nodes
         self.agents = agents
         self.entry = str(workflow.entry)
-        whole: Any = networkx.DiGraph(forward(edges.targets, inner))
-        reachable = networkx.descendants(whole, self.entry) | {self.entry}
-        self.graph: Any = whole.subgraph(reachable)
-        self.order: list[str] = list(networkx.topological_sort(self.graph))
-        self.below: dict[str, frozenset[str]] = {}
-        for name in reversed(self.order):
-            after = [self.below[target] for target in self.graph[name]]
-            self.below[name] = frozenset({name}).union(*after)
+        self.reads = {name: self._reads(node) for name, node in self.nodes.items()}
+        self._shown: dict[str, set[str]] = {}
+        self.after = forward(edges.targets, inner)
+        # Of several targets the one visited last comes first in the order: it is to be that of the cell.
+        self.order = survey({name: names[::-1] for name, names in self.after.items()}, [self.entry]).order
+        self.before: dict[str, list[str]] = {name: [] for name in self.order}
+        for name in self.order:
+            for target in self.after[name]:
+                self.before[target].append(name)
         self.forks = [
             (name, route)
             for name in self.order
             for route in (self.nodes[name].edge, self.nodes[name].on_success, self.nodes[name].on_failure)
             if len(named(route)) > 1 and not isinstance(route, FunctionRoute)
         ]
+        self.below: dict[str, set[str]] = {}
+        """The target of a fork -> all nodes that its branch can run."""
+        if self.forks:
+            import networkx  # type: ignore[import-untyped]  # a tenth of a second of start-up, and running needs none
+
+            graph = networkx.DiGraph(self.after)
+            self.below = {
+                target: networkx.descendants(graph, target) | {target}
+                for target in {target for _, route in self.forks for target in named(route)}
+                if target in graph
+            }
 
     def branches(self, fork: Iterable[str]) -> dict[str, str]:
         """The nodes that only one branch of a fork runs, in order, each with the target its branch begins with."""
@@ -96,37 +106,53 @@ class _Paths:
                 found[name] = target
         return {name: found[name] for name in self.order if name in found and name not in shared}
 
-    def reads(self, node: Node) -> set[str]:
+    def _reads(self, node: Node) -> set[str]:
         """First parts of the fields a node needs."""
-        names = [field.source for field in node.inputs]
-        names += further_reads(node, self.agents.get(node.name))
-        heads = {name.partition(".")[0] for name in names} - SPECIAL
-        return heads - set(ITEM_FIELDS) if node.map_over else heads
+        heads = {field[0].partition(".")[0] for field in node.inputs}
+        agent = self.agents.get(node.name)
+        if node.map_over or (agent is not None and agent.reads is not None):
+            heads.update(name.partition(".")[0] for name in further_reads(node, agent))
+        heads -= SPECIAL
+        return heads.difference(ITEM_FIELDS) if node.map_over else heads
+
+    def shown(self, name: str) -> set[str]:
+        """Those of its Prompt that it does without."""
+        if name not in self._shown:
+            self._shown[name] = shown_by(self.nodes[name], self.agents.get(name))
+        return self._shown[name]
 
     def mentions(self, node: Node) -> set[str]:
         """Fields that a node may use in any way."""
         agent = self.agents.get(node.name)
-        names = self.reads(node) | {name.partition(".")[0] for name in Template(node.prompt).names}
-        if agent is not None:
-            names |= {word.partition(".")[0] for text in _texts(node.options) for word in _words(text)}
+        names = self.reads[node.name]
+        if "{" in node.prompt:
+            if agent is not None and agent.mentions is not None:
+                names = names | self.shown(node.name)
+            else:
+                names = names.union(name.partition(".")[0] for name in Template(node.prompt).names)
+        if node.options and agent is not None:
+            names = names.union(word.partition(".")[0] for text in _texts(node.options) for word in _words(text))
         return names
 
 
 def _check_reads(paths: _Paths, report: Report, known: set[tuple[str, str | None]]) -> None:
     """A field that some paths to its reader write and others do not."""
+    if all(len(before) < 2 for before in paths.before.values()):
+        return  # one path leads to each node
     forks = [paths.branches(named(route)) for _, route in paths.forks]
     sure: dict[str, frozenset[str]] = {}  # written on every path up to the end of the node
     maybe: dict[str, frozenset[str]] = {}
     said = set()
     for name in paths.order:
         node = paths.nodes[name]
-        before = list(paths.graph.predecessors(name))
+        before = paths.before[name]
         maybe_in: frozenset[str] = frozenset().union(*(maybe[source] for source in before))
         sure_in: frozenset[str] = frozenset()
         if before and name != paths.entry:
             sure_in = _certain(before, forks, sure)
-        reads, shown = paths.reads(node), shown_by(node, paths.agents.get(name))
-        for field in sorted(((reads | shown) & maybe_in) - sure_in):
+        doubtful = maybe_in - sure_in
+        reads = paths.reads[name]
+        for field in sorted((reads | paths.shown(name)) & doubtful) if doubtful else ():
             if ("AM-F001", field) not in known and field not in said and field not in written_by(node):
                 said.add(field)
                 verb, column = ("reads", columns.INPUTS) if field in reads else ("shows", columns.PROMPT)
@@ -178,7 +204,7 @@ def _check_unread(paths: _Paths, report: Report) -> None:
     for name in paths.order:
         node = paths.nodes[name]
         agent = paths.agents.get(name)
-        if not paths.graph[name] or (agent is not None and agent.rich and not agent.sub_workflow):
+        if not paths.after[name] or (agent is not None and agent.rich and not agent.sub_workflow):
             continue  # what the last nodes write is what the caller reads; a decision has its use in where it leads
         for field in written_by(node):
             if field not in mentioned:
