@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from starlette.routing import Router
 from starlette.types import Receive, Scope, Send
@@ -11,12 +11,9 @@ from starlette.websockets import WebSocketClose
 
 from .config import AgentMapConfig, secrets_of
 from .context import AgentMapContext
-from .http.exchange import Exchange
-from .http.face import Face
-from .http.lifespan import Lifespan
-from .http.problems import Refusal
-from .http.routes import own_paths
-from .services.agentmap import AgentMapService
+
+if TYPE_CHECKING:
+    from .services.agentmap import AgentMapService
 
 
 class AgentMapApp:
@@ -36,6 +33,9 @@ class AgentMapApp:
         context: AgentMapContext | None = None,
         service: AgentMapService | None = None,
     ) -> None:
+        from .http.face import Face  # what it takes to serve is imported by those who do
+        from .http.lifespan import Lifespan
+
         self.service = the_service(service, source=source, config=config, context=context)
         self.lifespan = Lifespan(self.service)
         """For the host: `FastAPI(lifespan=agentmap_app.lifespan)`, or `combine_lifespans` when it has its own."""
@@ -45,7 +45,7 @@ class AgentMapApp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = scope["type"]
         if kind == "http":
-            await self._answer(scope, receive, send)
+            await self._face.serve(scope, receive, send)
         elif kind == "websocket":
             await WebSocketClose()(scope, receive, send)
         elif kind == "lifespan":
@@ -53,24 +53,12 @@ class AgentMapApp:
         else:
             raise RuntimeError(f"AgentMapApp knows no ASGI scope of type {kind!r}")
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        face = self._face
-        prefix, paths = own_paths(scope)
-        exchange = Exchange(face, scope, receive, prefix, paths[0])
-        exchange.host_params = scope.get("path_params", exchange.host_params)
-        operation, exchange.params = face.routes.find(scope["method"], paths[0])
-        for path in paths[1:]:
-            if isinstance(operation, Refusal):
-                other, exchange.params = face.routes.find(scope["method"], path)
-                if not isinstance(other, Refusal) or other.status != 404:
-                    operation, exchange.path = other, path
-        response = await face.answer(exchange, operation)
-        await response(scope, receive, send)
-
 
 def the_service(service: AgentMapService | None, **others: Any) -> AgentMapService:
     """The service given, or a new one made of `source`, `config` and `context`."""
     if service is None:
+        from .services.agentmap import AgentMapService
+
         return AgentMapService(others["config"], context=others["context"], source=others["source"])
     given = [name for name, value in others.items() if value is not None]
     if given:

@@ -31,9 +31,8 @@ from .workflows.columns import letter
 from .workflows.converting import only_sheet
 from .workflows.model import Node, Workflow
 from .workflows.package import Unreadable
-from .workflows.sheet import skippable
+from .workflows.sheet import SIGNATURE, skippable
 from .workflows.table import read
-from .workflows.workbook import SIGNATURE
 
 MOCK: Final = "agentmap_case_mock"
 REQUIRED: Final = ("case", "workflow")

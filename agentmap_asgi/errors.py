@@ -49,7 +49,6 @@ Each class has a stable `code` and an HTTP `status`; its docstring says how to m
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from typing import Any, ClassVar
 
 
@@ -387,6 +386,8 @@ class Cancelled(LimitReached):
 
 def nearest(word: str, known: Sequence[str], *, cutoff: float = 0.6) -> str | None:
     """The known word most like `word` (case ignored), or None when none is close."""
+    from difflib import get_close_matches  # which nobody needs who makes no mistake
+
     folded: dict[str, str] = {}
     for candidate in known:
         folded.setdefault(candidate.casefold(), candidate)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from . import csv_load, durable, http, imports, nodes, store
+from . import check, csv_load, durable, http, imports, nodes, store
 
 README = Path(__file__).parent.parent / "README.md"
 START, END = "<!-- benchmark:start -->", "<!-- benchmark:end -->"
@@ -36,6 +36,7 @@ def rows() -> Iterator[dict[str, Any]]:
     yield from store.run()
     yield from durable.run()
     yield from imports.run()
+    yield from check.run()
 
 
 def main() -> None:

@@ -41,8 +41,9 @@ def branched(count: int) -> Iterator[str]:
         elif step == 12:
             agent, edge, success, failure = "branching", "", after, "Step8"
             options = '"{""when"": ""field12 == \'done\'""}"'
+        first = reads.partition("|")[0]
         yield (
-            f"Flow{flow},Step{step},{agent},Look at {{{reads.partition('|')[0]}}} of {{topic}},{reads}|topic,field{step + 1},"
+            f"Flow{flow},Step{step},{agent},Look at {{{first}}} of {{topic}},{reads}|topic,field{step + 1},"
             f"{edge},{success},{failure},{options}"
         )
 
@@ -53,7 +54,7 @@ def process(command: list[str], rounds: int) -> float:
     times = []
     for _ in range(rounds):
         started = time.perf_counter()
-        done = subprocess.run(command, env=environ, capture_output=True, text=True)
+        done = subprocess.run(command, check=False, env=environ, capture_output=True, text=True)
         times.append(time.perf_counter() - started)
         assert done.returncode == 0, done.stdout + done.stderr
     return min(times)

@@ -30,7 +30,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ),
     ("services.agentmap", "services.executions", "services.migration"),
     ("http", "ui"),
-    ("app", "services.fastapi", "services.mounting"),
+    ("app", "services.fastapi", "services.mounting", "services.operation_routes"),
     ("", "__main__", "cases", "commands", "pytest_plugin", "testing"),
 )
 """Lowest first. A room stands for its modules; a module of its own line (`execution.executor`) goes before its room.
@@ -39,8 +39,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 """
 
 ONLY_IN: dict[str, tuple[str, ...]] = {
-    "starlette": ("http", "app", "ui", "services.fastapi", "services.mounting"),
-    "fastapi": ("services.fastapi",),
+    "starlette": ("http", "app", "ui", "services.fastapi", "services.mounting", "services.operation_routes"),
+    "fastapi": ("services.fastapi", "services.operation_routes"),
     "uvicorn": ("commands",),
     "pydantic": ("http",),
     "sqlite3": ("stores.files", "stores.jobs", "stores.sqlite", "stores.upkeep", "stores.writer"),

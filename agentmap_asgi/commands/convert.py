@@ -23,8 +23,8 @@ def add(parser: argparse.ArgumentParser) -> None:
 def _convert(arguments: argparse.Namespace) -> int:
     from ..workflows import converting
     from ..workflows.package import Unreadable
+    from ..workflows.sheet import SIGNATURE
     from ..workflows.table import read
-    from ..workflows.workbook import SIGNATURE
     from .writing import write
 
     source, target = Path(arguments.source), Path(arguments.target)

@@ -7,6 +7,7 @@ from typing import Any
 
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from ..errors import AgentMapError, ConfigError, nearest
 from ..services.agentmap import AgentMapService
@@ -17,7 +18,7 @@ from .openapi import document
 from .operations import OPERATIONS, Operation
 from .origins import refuse_foreign
 from .problems import Refusal, problem_reply
-from .routes import Routes, WrongMethod
+from .routes import Routes, WrongMethod, own_paths
 
 
 def _pages() -> tuple[Operation, ...]:
@@ -88,6 +89,20 @@ class Face(Calls):
     def description(self) -> dict[str, Any]:
         """The OpenAPI document, but for its servers."""
         return document(self.operations, keys=self.keys is not None, public=self.public)
+
+    async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer an HTTP request to the mounted app."""
+        prefix, paths = own_paths(scope)
+        exchange = Exchange(self, scope, receive, prefix, paths[0])
+        exchange.host_params = scope.get("path_params", exchange.host_params)
+        operation, exchange.params = self.routes.find(scope["method"], paths[0])
+        for path in paths[1:]:
+            if isinstance(operation, Refusal):
+                other, exchange.params = self.routes.find(scope["method"], path)
+                if not isinstance(other, Refusal) or other.status != 404:
+                    operation, exchange.path = other, path
+        response = await self.answer(exchange, operation)
+        await response(scope, receive, send)
 
     async def answer(self, exchange: Exchange, operation: Operation | Refusal) -> Response:
         """The response to a request, whatever happens. `operation` may be the reason why there is none."""

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from ..errors import StoreUnavailable, StoreUnusable
 from ..execution.writing import encode
-from ..workflows.workbook import suffix_of
+from ..workflows.sheet import suffix_of
 from .auth import allowed, permit, permit_plain
 from .body import read_bytes
 from .exchange import Exchange

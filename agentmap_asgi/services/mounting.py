@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
 from starlette.routing import Router
@@ -14,7 +14,9 @@ from ..app import AgentMapApp
 from ..config import AgentMapConfig
 from ..context import AgentMapContext
 from ..errors import ConfigError
-from .agentmap import AgentMapService
+
+if TYPE_CHECKING:
+    from .agentmap import AgentMapService
 
 Lifespan = Callable[[Any], AbstractAsyncContextManager[Any]]
 

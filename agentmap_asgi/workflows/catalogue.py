@@ -7,7 +7,6 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -20,8 +19,8 @@ from .loader import Loaded, read_workflows
 from .model import Workflow
 from .prompts import Prompts
 from .rows import stem_of
+from .sheet import SUFFIXES
 from .source import rows_of
-from .workbook import SUFFIXES
 
 MOST_CLOSE: Final = 500
 """Names compared for "did you mean"."""
@@ -85,6 +84,8 @@ class _Shelf(NamedTuple):
             return found[0]
         if found:
             raise AmbiguousWorkflow(graph_id, [workflow.graph_id for workflow in found])
+        from difflib import get_close_matches  # which few need
+
         known = list(self.names)[:MOST_CLOSE]
         raise UnknownWorkflow(graph_id[:200], get_close_matches(graph_id[:200], known, n=3))
 

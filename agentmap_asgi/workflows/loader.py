@@ -8,11 +8,10 @@ from typing import NamedTuple
 
 from ..agents.registry import Registry
 from ..config import AgentMapConfig
-from . import columns, sheet, workbook
+from . import columns, sheet
 from .codes import diagnostic
 from .diagnostics import Diagnostic
 from .model import Workflow
-from .package import Unreadable
 from .prompts import Prompts
 from .rows import Reading, Rows
 
@@ -51,7 +50,7 @@ def read_workflows(
     `services` and `functions` are the names that the host has registered; None leaves them unchecked.
     """
     config = config or AgentMapConfig()
-    if data.startswith(workbook.SIGNATURE):
+    if data.startswith(sheet.SIGNATURE):
         return _spreadsheet(data, file, config, registry=registry, services=services, functions=functions)
     opened = sheet.read(data, file, max_bytes=config.max_csv_bytes)
     if isinstance(opened, list):
@@ -74,6 +73,9 @@ def _spreadsheet(
     functions: Collection[str] | None,
 ) -> Loaded:
     """Each sheet is read like a file of its own. A workflow stands in one of them; sub-workflows may be in others."""
+    from . import workbook  # which most hosts never need
+    from .package import Unreadable
+
     try:
         grids = workbook.grids(data, max_bytes=config.max_csv_bytes, max_rows=config.max_csv_rows)
     except Unreadable as exc:
@@ -110,17 +112,13 @@ def _spreadsheet(
     for name, reading in readings:
         found, common, rows = reading.result(homes)
         known: dict[int, Diagnostic] = {}
-        problems += [_placed(problem, name, known) for problem in common]
+        for problem in (*common, *(one for workflow in found for one in workflow.diagnostics)):
+            if id(problem) not in known:  # what workflows share stays one object
+                known[id(problem)] = workbook.placed(problem, name)
+        problems += [known[id(problem)] for problem in common]
         for workflow in found:
-            workflow.diagnostics = tuple(_placed(problem, name, known) for problem in workflow.diagnostics)
+            workflow.diagnostics = tuple(known[id(problem)] for problem in workflow.diagnostics)
         workflows += found
         total, nodes = total + rows.total, nodes + rows.nodes
         reported, skipped = reported + rows.reported, skipped + rows.skipped
     return Loaded(file, tuple(workflows), tuple(problems), Rows(total, nodes, reported, skipped), prompts.found)
-
-
-def _placed(found: Diagnostic, sheet: str, known: dict[int, Diagnostic]) -> Diagnostic:
-    """What workflows share stays one object."""
-    if id(found) not in known:
-        known[id(found)] = workbook.placed(found, sheet)
-    return known[id(found)]

@@ -11,8 +11,9 @@ from .codes import CODES
 from .diagnostics import Diagnostic
 from .package import Grid, Unreadable
 from .places import Place, drawn, of_cells, place, position_of
+from .sheet import SIGNATURE
 from .table import Table, read
-from .workbook import SIGNATURE, grids
+from .workbook import grids
 
 Source = Callable[[str], bytes | None]
 """Gives the bytes of a file by the name that diagnostics have of it."""

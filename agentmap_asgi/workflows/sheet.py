@@ -9,14 +9,16 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from . import columns
 from .codes import diagnostic
 from .columns import MOST_GUESSES, Layout
 from .diagnostics import Diagnostic
-from .package import Grid
 from .text import ERROR_VALUES, SIGNS, normalised
+
+if TYPE_CHECKING:
+    from .package import Grid
 
 DELIMITERS: Final = ",;\t|"
 HEAD: Final = 64 * 1024
@@ -31,7 +33,19 @@ TITLES: Final = 20
 END: Final = "\0"
 """The last line handed to the csv reader. A quote that is never closed swallows it; no file can hold it."""
 
+SIGNATURE: Final = b"PK\x03\x04"
+"""How spreadsheets begin."""
+
+SUFFIXES: Final = frozenset({".xlsx", ".xlsm", ".ods"})
+
 _SEP = re.compile(r'"?sep=([^"\r\n])"?[,;\t|]*(?:\r\n|\r|\n|$)', re.I)
+
+
+def suffix_of(data: bytes) -> str:
+    """How a file with these bytes is called, when nobody has said it."""
+    if not data.startswith(SIGNATURE):
+        return ".csv"
+    return ".ods" if b"opendocument.spreadsheet" in data[:200] else ".xlsx"
 
 
 @dataclass(slots=True, eq=False, repr=False)

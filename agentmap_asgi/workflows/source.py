@@ -6,10 +6,9 @@ import csv
 from collections.abc import Iterable
 from typing import Any
 
-from . import columns, sheet, workbook
+from . import columns, sheet
 from .diagnostics import Diagnostic
 from .model import Workflow
-from .package import Unreadable
 from .sheet import Sheet
 from .text import normalised
 
@@ -48,7 +47,10 @@ def rows_of(
 def _opened(data: bytes | None, file: str, max_bytes: int, max_rows: int, only: str | None) -> list[Sheet]:
     if data is None:
         return []
-    if data.startswith(workbook.SIGNATURE):
+    if data.startswith(sheet.SIGNATURE):
+        from . import workbook
+        from .package import Unreadable
+
         try:
             grids = workbook.grids(data, max_bytes=max_bytes, max_rows=max_rows)
         except Unreadable:

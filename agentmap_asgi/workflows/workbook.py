@@ -2,24 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from ..errors import nearest
 from . import columns, excel, opendocument
 from .codes import diagnostic
 from .diagnostics import Diagnostic
 from .package import UNPACKED, Grid, Package, Unreadable
 from .sheet import HEAD_ROWS, Sheet, of_grid
-
-SIGNATURE: Final = b"PK\x03\x04"
-SUFFIXES: Final = frozenset({".xlsx", ".xlsm", ".ods"})
-
-
-def suffix_of(data: bytes) -> str:
-    """How a file with these bytes is called, when nobody has said it."""
-    if not data.startswith(SIGNATURE):
-        return ".csv"
-    return ".ods" if b"opendocument.spreadsheet" in data[:200] else ".xlsx"
 
 
 def grids(data: bytes, *, max_bytes: int, max_rows: int) -> list[Grid]:

@@ -490,11 +490,13 @@ def loaded(script: str) -> set[str]:
     return {name.partition(".")[0] for name in found}
 
 
-def test_importing_the_package_imports_little() -> None:
-    """Neither FastAPI nor a server nor Starlette; the app brings Starlette and pydantic, and no graph library."""
+def test_importing_the_package_imports_little(source: Path) -> None:
+    """Neither FastAPI nor a server nor Starlette; an app brings Starlette and pydantic, and no graph library."""
     heavy = {"fastapi", "uvicorn", "networkx", "httpx", "starlette", "pydantic"}
     assert loaded("import agentmap_asgi") & heavy == set()
-    assert loaded("import agentmap_asgi; agentmap_asgi.AgentMapApp") & heavy == {"starlette", "pydantic"}
+    assert loaded("import agentmap_asgi; agentmap_asgi.AgentMapApp") & heavy == {"starlette"}
+    made = f"import agentmap_asgi; agentmap_asgi.AgentMapApp({str(source)!r})"
+    assert loaded(made) & heavy == {"starlette", "pydantic"}
     assert loaded("import agentmap_asgi.__main__") & heavy == set()
     assert "networkx" not in loaded("import fastapi, agentmap_asgi; agentmap_asgi.include_agentmap_routes")
 
