@@ -145,6 +145,9 @@ class AgentMapConfig:
     max_branches: int = _setting(256, "Branches open at once in one execution.")
     max_depth: int = _setting(8, "Nesting of sub-workflows.")
     execution_timeout: float = _setting(3_600.0, "Seconds an execution may take.")
+    max_wait_days: float = _setting(
+        30.0, "Days an answer is waited for at the longest; then the wait expires as by its own Timeout. 0: no bound."
+    )
     max_state_bytes: int = _setting(4 * 1024 * 1024, "Size of an execution's state as JSON.")
     max_output_bytes: int = _setting(1024 * 1024, "Size of one node's output as JSON.")
     max_running: int = _setting(256, "Executions that run at once in this process.", least=1)
@@ -167,6 +170,9 @@ class AgentMapConfig:
         (), "The lines that `agentmap-asgi keys new` prints, one for each API key.", secret=True
     )
     require_api_key: bool = _setting(False, "Refuse to be served without API keys or another authentication.")
+    host_parameters: Sequence[str] = _setting(
+        (), "Query parameters that the host reads itself, like access_token; operations refuse those that nobody knows."
+    )
     enable_docs: bool = _setting(True, "Serve `/openapi.json`, and for people the page `/ui/` and `/docs`.")
     enable_hot_reload: bool = _setting(False, "Read workflow files again when they change.")
     enable_metrics: bool = _setting(False, "Serve `/metrics`.")

@@ -84,8 +84,10 @@ class StoreDamaged(AgentMapError):
 
     code = "store_damaged"
 
-    def __init__(self, execution_id: str | None, reason: str) -> None:
+    def __init__(self, execution_id: str | None, reason: str, *, unread: bool = False) -> None:
+        """`unread` says that it may be whole: the codec of this process cannot read it."""
         self.execution_id = execution_id
+        self.unread = unread
         what = f"What the store has of execution {execution_id}" if execution_id else "The store"
         super().__init__(f"{what} is damaged: {reason}")
 

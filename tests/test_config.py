@@ -202,6 +202,7 @@ SAMPLES: dict[str, Any] = {
     "data_roots": ["/a", "b=/c:ro"],
     "sql_url": "sqlite://",
     "http_allow": ["api.example.com"],
+    "host_parameters": ["access_token"],
     "http_private": ["10.0.0.0/8"],
     "providers": {"house": {"base_url": "http://10.0.0.7", "attempts": 2}},
 }

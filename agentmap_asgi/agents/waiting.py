@@ -188,7 +188,7 @@ def _check_wait(node: Node) -> Iterator[Finding]:
     if name is not None and not isinstance(name, str):
         yield _wrong(f"The on_timeout of {node.name!r} is {name!r}, which is no node name", "Name a node.", str(name))
     elif name and not seconds and not given:
-        message = f"{node.name!r} has on_timeout, and no timeout after which it is taken"
+        message = f"{node.name!r} has on_timeout, and no timeout after which it is taken (but max_wait_days)"
         yield Finding("AM-A004", "warning", message, 'Write how long it waits: {"timeout": "2d"}.', "Context", name)
 
 

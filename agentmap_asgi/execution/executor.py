@@ -749,7 +749,11 @@ class Run(Performing):
             clock = self.host.context.clock
             now = clock.monotonic_ns()
             try:
-                wait = self.masked(wait_of(suspend, path, node.name, now + self.wall_offset, limit=self.plan.limit))
+                longest = self.host.config.max_wait_days * 86_400
+                asked = wait_of(
+                    suspend, path, node.name, now + self.wall_offset, limit=self.plan.limit, longest=longest
+                )
+                wait = self.masked(asked)
                 if suspend.on_timeout is not None:
                     self.after_timeout(node, suspend.on_timeout)
             except NodeFailure as exc:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from contextlib import suppress
 from contextvars import Context
 from dataclasses import replace
 from functools import partial
@@ -277,9 +277,9 @@ class Runtime:
         if row is not None and row.fence == run.fence and row.status in GOING:
             await self._end_stored(row, "What has happened in it cannot be written")
 
-    async def _end_stored(self, row: Row, message: str) -> None:
+    async def _end_stored(self, row: Row, message: str, *, damaged: bool = False) -> None:
         """Say in the store that an execution goes on no more."""
-        changes, last = given_up(row, message, self.context.clock.time_ns())
+        changes, last = given_up(row, message, self.context.clock.time_ns(), damaged=damaged)
         try:
             await self.store.append(Given(row, changes, [last]))
         except ValueError:  # there is an entry of this number
@@ -297,11 +297,13 @@ class Runtime:
             for row in await self.store.due(now):
                 if self.stopping or len(self.running) >= self.config.max_running:
                     return
-                with self._damage_of(row):
-                    found = await self.store.find(row.id)
-                    for path in expired(waits_of(found.id, found.waits), now)[:1] if found is not None else ():
-                        assert found is not None  # noqa: S101
-                        await self.resume(found, path, Answer(EXPIRED))
+                await self._or_ended(row, self._expired(row, now))
+
+    async def _expired(self, row: Row, now: int) -> None:
+        found = await self.store.find(row.id)
+        if found is not None:
+            for path in expired(waits_of(found.id, found.waits), now)[:1]:
+                await self.resume(found, path, Answer(EXPIRED))
 
     async def _recover(self) -> None:
         """Go on with executions whose process has died."""
@@ -310,21 +312,27 @@ class Runtime:
                 return
             if row.id in self.live:
                 continue
-            with self._damage_of(row):
-                found = await self.store.find(row.id)
-                # Another process may have been faster, and lives.
-                if found is not None and found.status in GOING and found.fence == row.fence:
-                    await self._take_on(found)
+            await self._or_ended(row, self._recovered(row))
 
-    @contextmanager
-    def _damage_of(self, row: Row) -> Iterator[None]:
-        """A damaged execution is left alone, and named once; those after it go on."""
+    async def _recovered(self, row: Row) -> None:
+        found = await self.store.find(row.id)
+        # Another process may have been faster, and lives.
+        if found is not None and found.status in GOING and found.fence == row.fence:
+            await self._take_on(found)
+
+    async def _or_ended(self, row: Row, work: Coroutine[Any, Any, None]) -> None:
+        """A damaged execution fails, and those after it go on. One that is only encoded by another codec is left alone,
+        and named once.
+        """
         try:
-            yield
+            await work
         except StoreDamaged as exc:
             if row.id not in self._damaged:
                 self._damaged.add(row.id)
                 logger.error("%s: the execution cannot go on: %s", row.id, exc.message)
+            if not exc.unread:
+                with suppress(AgentMapError, ValueError):  # the next turn tries again
+                    await self._end_stored(row, exc.message, damaged=True)
 
     async def _take_on(self, row: Row) -> None:
         assert self.runner is not None  # noqa: S101
@@ -758,19 +766,22 @@ class Given:
         return {}
 
 
-def given_up(row: Row, message: str, now: int) -> tuple[dict[str, Any], Entry]:
-    """The columns of an execution that cannot go on, and its last entry."""
-    error = {"code": "interrupted", "message": message, "node": None, "agent_type": None, "attempt": row.attempt,
-             "retryable": True, "source": {"file": None, "row": None}}  # fmt: skip
+def given_up(row: Row, message: str, now: int, *, damaged: bool = False) -> tuple[dict[str, Any], Entry]:
+    """The columns of an execution that cannot go on, and its last entry. It is interrupted; or failed, when what it
+    began with is damaged, for then a retry could not begin with anything.
+    """
+    status = "failed" if damaged else "interrupted"
+    error = {"code": StoreDamaged.code if damaged else status, "message": message, "node": None, "agent_type": None,
+             "attempt": row.attempt, "retryable": not damaged, "source": {"file": None, "row": None}}  # fmt: skip
     ended = replace(row, status="running", ended=now)
     found = stored_document(ended) | {
-        "success": False, "status": "interrupted", "error": error, "completed_at": stamp(now), "result": {},
+        "success": False, "status": status, "error": error, "completed_at": stamp(now), "result": {},
     }  # fmt: skip
     for name in ("progress", "waiting"):
         found.pop(name, None)
     number, started = row.sequence + 1, row.started or row.created
-    last = Entry("", number, json.dumps([ENDED, None, 0, started, now, "interrupted", error], ensure_ascii=False))
-    changes = {"status": "interrupted", "ended": now, "runner": None, "wake": None, "waits": "[]", "sequence": number,
+    last = Entry("", number, json.dumps([ENDED, None, 0, started, now, status, error], ensure_ascii=False))
+    changes = {"status": status, "ended": now, "runner": None, "wake": None, "waits": "[]", "sequence": number,
                "document": json.dumps(found, ensure_ascii=False)}  # fmt: skip
     return changes, last
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
+from math import inf
 from typing import Any, Final, NamedTuple
 from urllib.parse import unquote
 
@@ -80,11 +81,12 @@ class Answer(NamedTuple):
         return {"path": path, **self._asdict()}
 
 
-def wait_of(suspend: Suspend, path: str, node: str, now: int, *, limit: int | None = None) -> Wait:
-    """The wait that a Suspend opens. Raises ResultInvalid when something of it is not JSON, OutputTooLarge past `limit`
-    bytes.
+def wait_of(suspend: Suspend, path: str, node: str, now: int, *, limit: int | None = None, longest: float = 0) -> Wait:
+    """The wait that a Suspend opens, of at most `longest` seconds (0: no bound). Raises ResultInvalid when something of
+    it is not JSON, OutputTooLarge past `limit` bytes.
     """
-    expires = None if suspend.expires_in is None else now + int(suspend.expires_in * 1e9)
+    seconds = min(suspend.expires_in or inf, longest or inf)
+    expires = None if seconds == inf else now + int(seconds * 1e9)
     wait: Wait = copied(
         {
             "path": path,

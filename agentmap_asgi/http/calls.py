@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from starlette.exceptions import HTTPException
 
-from ..errors import AgentMapError, StoreUnusable
+from ..errors import AgentMapError, StoreUnavailable, StoreUnusable
 from ..services.agentmap import AgentMapService
 from ..services.executions import CallOptions, call_options
 from ..stores.store import GOING
@@ -22,6 +22,11 @@ Expected = Refusal | AgentMapError | HTTPException
 
 FROM_HTTP: Final = CallOptions(door="http")
 FOR_EVER: Final = 1e9
+WITHOUT_STORE: Final = {
+    StoreUnusable.code: "The store of this service cannot be used; the log has the reason",
+    StoreUnavailable.code: "The store of this service cannot be written or read just now; try again",
+}
+"""What callers are told, by code."""
 
 logger: Final = logging.getLogger("agentmap_asgi.http")
 
@@ -155,19 +160,18 @@ class Calls:
             return error
         if isinstance(error, HTTPException):
             return refusal_of_http(error)
-        if isinstance(error, StoreUnusable):
+        if isinstance(error, StoreUnusable | StoreUnavailable):
             return self._without_store(error)
         if error.status >= 500 and error.status != 503:
             return self.unexpected(error, request_id)
         return refusal_of(error, hints=self.service.context.authorize is None)
 
-    def _without_store(self, error: StoreUnusable) -> Refusal:
+    def _without_store(self, error: StoreUnusable | StoreUnavailable) -> Refusal:
         """The reason names places of this machine, so it is for the log: once, not for each request."""
         if error.message != self._unusable:
             self._unusable = error.message
             logger.error("The store cannot be used: %s", error.message)
-        detail = "The store of this service cannot be used; the log has the reason"
-        return Refusal(error.status, error.code, detail, headers={"Retry-After": RETRY_AFTER})
+        return Refusal(error.status, error.code, WITHOUT_STORE[error.code], headers={"Retry-After": RETRY_AFTER})
 
     def unexpected(self, error: Exception, request_id: str) -> Refusal:
         """Log an error that nobody foresaw; the caller is told nothing of it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 from urllib.parse import parse_qs, quote
 
@@ -34,6 +34,7 @@ class Exchange:
         "head",
         "headers",
         "host_params",
+        "host_query",
         "params",
         "path",
         "prefix",
@@ -62,6 +63,8 @@ class Exchange:
         """Path parameters of the operation."""
         self.host_params: dict[str, Any] = {}
         """Path parameters of the prefix."""
+        self.host_query: Collection[str] = ()
+        """Names of query parameters that the host's dependencies read."""
         self.principal: Any = None
         self.head: bool = scope["method"] == "HEAD"
         self.workflow: str | None = None

@@ -146,7 +146,7 @@ def _options(
     text = key.decode("latin-1") if isinstance(key, bytes) else key
     if not KEY.fullmatch(text):
         raise invalid_field("", "idempotency_key", "Idempotency-Key is a text of 1 to 255 visible ASCII characters")
-    asked = digest_of(body.state, body.context, tags, execution_id)
+    asked = digest_of(body.state, body.context, tags, execution_id)  # not how long it is waited for: `mode`, `Prefer`
     return CallOptions(execution_id, "http", exchange.client, tags, text, asked)
 
 

@@ -18,6 +18,7 @@ from .openapi import document
 from .operations import OPERATIONS, Operation
 from .origins import refuse_foreign
 from .problems import Refusal, problem_reply
+from .querying import refuse_unknown
 from .routes import Routes, WrongMethod, own_paths
 
 
@@ -123,6 +124,7 @@ class Face(Calls):
                 raise operation
             else:
                 refuse_foreign(exchange)
+                refuse_unknown(exchange, operation)
                 response = await operation.handler(exchange)
         except (Refusal, AgentMapError, HTTPException) as exc:
             refusal = self.refusal(exc, exchange.request_id)

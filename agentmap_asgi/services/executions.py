@@ -38,7 +38,7 @@ from ..execution.rewind import rewound
 from ..execution.runtime import Runtime
 from ..execution.values import copied
 from ..execution.waits import ACTIONS, EXPIRED, Answer, checked, waits_of
-from ..stores.store import FINISHED, GOING, Entry, Filter, Row, Store
+from ..stores.store import FINISHED, GOING, LOST_HEAD, Entry, Filter, Row, Store
 from ..workflows import drawing
 from ..workflows.model import Workflow
 from .audit import owner
@@ -620,6 +620,8 @@ class Executions:
         if definition not in ("pinned", "latest"):
             raise InputInvalid("definition is pinned or latest", pointer="/definition")
         head = json.loads(row.head)
+        if row.head == LOST_HEAD:
+            raise ExecutionConflict("What the execution began with is damaged in the store; start it anew")
         if definition == "latest":
             plan = await runtime.plan_of(self._healthy(row.graph_id).version, row.graph_id)
         else:

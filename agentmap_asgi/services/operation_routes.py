@@ -10,6 +10,7 @@ from typing import Any, Final
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.params import Depends as Dependency
 from fastapi.routing import APIRoute
+from fastapi.security import APIKeyQuery
 from starlette.responses import Response
 from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
@@ -125,6 +126,8 @@ def _endpoint(face: Face, row: Operation, prefix: str, who: Dependency | None) -
 
     async def endpoint(request: Request, **given: Any) -> Response:
         exchange = _exchange(face, row, request)
+        if request.scope["query_string"]:
+            exchange.host_query = _host_query(request.scope["route"].dependant)
         asked: Operation | Refusal = row
         if REFUSED in request.scope:
             asked, _ = face.routes.find(request.scope[REFUSED], exchange.path)
@@ -145,6 +148,14 @@ def _endpoint(face: Face, row: Operation, prefix: str, who: Dependency | None) -
     endpoint.__name__ = row.name
     endpoint.__doc__ = row.summary
     return endpoint
+
+
+def _host_query(dependant: Any) -> set[str]:
+    """The query parameters that the host's dependencies take, API keys among them."""
+    found = {field.alias for field in dependant.query_params}
+    if isinstance(dependant.call, APIKeyQuery):
+        found.add(dependant.call.model.name)
+    return found.union(*map(_host_query, dependant.dependencies))
 
 
 def _responses(found: dict[str, Any]) -> dict[int | str, dict[str, Any]]:

@@ -9,7 +9,7 @@ from zlib import crc32
 
 from ..errors import StoreDamaged
 from . import schema
-from .store import FINISHED, UNFINISHED, Batch, Entry, Row
+from .store import FINISHED, LOST_HEAD, UNFINISHED, Batch, Entry, Row
 
 PIECE: Final = 500
 """Entries of one row, at most."""
@@ -48,11 +48,12 @@ class Columns:
         if crc32(value, start) != total:
             raise StoreDamaged(execution, f"the checksum of {what} is wrong")
         if self._codec is None:
-            raise StoreDamaged(execution, f"{what} is encoded, and no codec is given")
+            raise StoreDamaged(execution, f"{what} is encoded, and no codec is given", unread=True)
         try:
             return self._codec.decode(value).decode()
         except Exception as exc:  # the host's code, and it may raise what its library raises
-            raise StoreDamaged(execution, f"the codec cannot read {what} ({type(exc).__name__})") from exc
+            reason = f"the codec cannot read {what} ({type(exc).__name__})"
+            raise StoreDamaged(execution, reason, unread=True) from exc
 
     def tell(self, text: str) -> str | bytes:
         return self.seal(text)[0]
@@ -167,7 +168,12 @@ class Columns:
             if name in schema.SEALED:
                 total = next(given)
                 if value is not None or name != "document":
-                    value = self.unseal(identity, f"its {name}", value, total)
+                    try:
+                        value = self.unseal(identity, f"its {name}", value, total)
+                    except StoreDamaged:
+                        if name != "head" or values["status"] not in FINISHED:
+                            raise
+                        value = LOST_HEAD  # how it ended can be told all the same
             elif name == "tags":
                 value = _tags(identity, value)
             elif not _fits(name, value):

@@ -19,6 +19,8 @@ from typing import Any, NamedTuple, Protocol
 GOING = ("queued", "running")
 UNFINISHED = (*GOING, "suspended")
 FINISHED = ("completed", "failed", "cancelled", "interrupted")
+LOST_HEAD = '{"lost": true}'
+"""Stands for what a finished execution began with when that is damaged."""
 MOST_VERSIONS = 50
 """So many versions of each workflow are kept, the newest."""
 

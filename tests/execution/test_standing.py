@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+from anyio import to_thread
 from flows import node, serving
 
 from agentmap_asgi.agents.registry import Call, agent
-from agentmap_asgi.errors import StoreUnavailable
+from agentmap_asgi.errors import ExecutionConflict, StoreUnavailable
 from agentmap_asgi.execution.waits import Suspend
 from agentmap_asgi.services.agentmap import AgentMapService
+from agentmap_asgi.testing import FakeClock
 
 pytestmark = pytest.mark.anyio
 
@@ -27,6 +31,21 @@ async def ended(made: AgentMapService, execution_id: str) -> dict[str, Any]:
     while found["status"] in ("queued", "running"):
         found = await made.wait_for_execution(execution_id, 10.0)
     return found
+
+
+def change(folder: Path, statement: str) -> None:
+    with closing(sqlite3.connect(folder / "store.db")) as connection:
+        connection.execute(statement)
+        connection.commit()
+
+
+class Turned:
+    """A codec."""
+
+    def encode(self, data: bytes) -> bytes:
+        return bytes(255 - byte for byte in data)
+
+    decode = encode
 
 
 async def test_a_start_whose_caller_goes_away_is_not_left_standing(tmp_path: Path) -> None:
@@ -249,3 +268,69 @@ async def test_progress_counts_what_has_ended(tmp_path: Path) -> None:
         while again["status"] != "suspended":
             again = await made.wait_for_execution(found["execution_id"], 10.0)
         assert again["progress"]["nodes_done"] == 2
+
+
+@pytest.mark.parametrize("status", ["running", "suspended"])
+async def test_a_damaged_beginning_ends_an_execution(status: str, tmp_path: Path) -> None:
+    """When it would be taken on, it has failed, and says why; what it began with stays in the file as it is. Others go
+    on.
+    """
+    clock = FakeClock()
+    hold = asyncio.Event()
+
+    async def slow(call: Call) -> Any:
+        await hold.wait()
+
+    slow = agent(idempotent=True)(slow)
+    rows = [node("A", "slow") if status == "running" else node("A", "human", timeout="1d", ko="B"), node("B", "echo")]
+    settings = stored(tmp_path, patrol_seconds=0.01, shutdown_grace=0.01)
+    options: dict[str, Any] = {"config": settings, "agents": {"slow": slow}, "clock": clock}
+    async with serving(tmp_path, rows, **options) as made:
+        ids = [(await made.start_execution("Flow", {}))["execution_id"] for _ in range(2)]
+        if status == "suspended":
+            for one in ids:
+                await made.until_settled(one, 10)
+    await to_thread.run_sync(change, tmp_path, f"UPDATE executions SET head = '[]' WHERE id = '{ids[0]}'")
+    hold.set()
+    clock.advance(86_400)
+    async with serving(tmp_path, rows, **options) as made:
+        await made.start()
+        while (await made.get_execution_status(ids[1]))["status"] != "completed":
+            await asyncio.sleep(0.01)
+        while not (found := await made.list_executions(status=("failed",))) or found[-1]["execution_id"] != ids[0]:
+            await asyncio.sleep(0.01)
+        found = await made.get_execution_status(ids[0])
+        assert (found["status"], found["error"]["code"], found["error"]["retryable"]) == (
+            "failed",
+            "store_damaged",
+            False,
+        )
+        assert "the checksum of its head is wrong" in found["error"]["message"]
+        events = await made.get_execution_events(ids[0])
+        assert (events[-1]["event"], events[-1]["error"]["code"]) == ("failed", "store_damaged")
+        for start in ("failed", "start"):
+            with pytest.raises(ExecutionConflict, match="damaged"):
+                await made.retry_execution(ids[0], start=start)
+        await made.delete_execution(ids[0])
+
+
+async def test_what_only_another_codec_can_read_is_left_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A process that was started without the key ends nothing; with the key, everything goes on."""
+    hold = asyncio.Event()
+
+    @agent(idempotent=True)
+    async def slow(call: Call) -> Any:
+        await hold.wait()
+
+    settings = stored(tmp_path, patrol_seconds=0.01, shutdown_grace=0.01)
+    options: dict[str, Any] = {"config": settings, "agents": {"slow": slow}}
+    async with serving(tmp_path, [node("A", "slow")], **options, payload_codec=Turned()) as made:
+        execution_id = (await made.start_execution("Flow", {}))["execution_id"]
+    hold.set()
+    async with serving(tmp_path, [node("A", "slow")], **options) as made:
+        await made.start()
+        while "no codec is given" not in caplog.text:
+            await asyncio.sleep(0.01)
+    async with serving(tmp_path, [node("A", "slow")], **options, payload_codec=Turned()) as made:
+        await made.start()
+        assert (await ended(made, execution_id))["status"] == "completed"

@@ -315,6 +315,26 @@ async def test_a_wait_that_expires_takes_its_own_way(url: str, tmp_path: Path) -
         assert [(event["action"], event["by"]) for event in resumed] == [("expired", None)]
 
 
+async def test_no_wait_lasts_longer_than_the_setting_says(url: str, tmp_path: Path) -> None:
+    """One without a time of its own, or with a longer one, says when it expires, and does; 0 is no bound."""
+    clock = FakeClock()
+    rows = [node("F", edge="A|B"), node("A", "human", output="a", ko="G"), node("G", prompt="gone", output="g")]
+    rows.append(node("B", "human", output="b", timeout="90d", ko="G"))
+    async with serving(tmp_path, rows, config=kept(url), clock=clock) as made:
+        document = await made.execute_workflow("Flow", {})
+        assert [wait["expires_at"] for wait in document["waiting"]] == ["2023-12-14T22:13:20.000000Z"] * 2
+        clock.advance(30 * 86_400)
+        while (found := await made.get_execution_status(document["execution_id"]))["status"] != "completed":
+            await asyncio.sleep(0.01)
+        assert found["result"] == {"g": "gone"}
+    bounds = [(0, [None, "2024-02-12T22:13:20.000000Z"]), (0.5, ["2023-11-15T10:13:20.000000Z"] * 2)]
+    for days, expected in bounds:
+        settings = {"storage_url": "memory://", "max_wait_days": days}
+        async with serving(tmp_path, rows, config=settings, clock=FakeClock()) as made:
+            document = await made.execute_workflow("Flow", {})
+            assert [wait["expires_at"] for wait in document["waiting"]] == expected
+
+
 async def test_an_answer_after_the_end_of_a_wait_is_gone(url: str, tmp_path: Path) -> None:
     """Also when the execution has gone on and ended; a wait that somebody has answered is a conflict."""
     clock = FakeClock()
@@ -455,7 +475,7 @@ async def test_own_agents_wait(kind: str, url: str, tmp_path: Path) -> None:
     async with serving(tmp_path, rows, config=kept(url), agents=agents) as made:
         document = await made.execute_workflow("Flow", {})
         (wait,) = document["waiting"]
-        assert (wait["prompt"], wait["assignees"], wait["expires_at"]) == ("Sure?", ["ada", "role:boss"], None)
+        assert (wait["prompt"], wait["assignees"]) == ("Sure?", ["ada", "role:boss"])
         with pytest.raises(InputInvalid, match="yes, no"):
             await made.resume_execution(document["execution_id"], data="maybe")
         done = await answered(made, document, data="yes")
