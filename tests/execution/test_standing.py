@@ -297,7 +297,7 @@ async def test_a_damaged_beginning_ends_an_execution(status: str, tmp_path: Path
         await made.start()
         while (await made.get_execution_status(ids[1]))["status"] != "completed":
             await asyncio.sleep(0.01)
-        while not (found := await made.list_executions(status=("failed",))) or found[-1]["execution_id"] != ids[0]:
+        while ids[0] not in [one["execution_id"] for one in await made.list_executions(status=("failed",))]:
             await asyncio.sleep(0.01)
         found = await made.get_execution_status(ids[0])
         assert (found["status"], found["error"]["code"], found["error"]["retryable"]) == (
