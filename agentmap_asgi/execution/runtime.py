@@ -497,6 +497,14 @@ class Runtime:
             plan = self._unpinned(await self._pinned(definition), definition)
         return plan
 
+    async def plans_of(self, definitions: Iterable[str]) -> dict[str, Plan]:
+        """The plans of those content hashes that can be had."""
+        plans = {}
+        for definition in definitions:
+            with suppress(StoreDamaged, NodeFailure, RequestRefused):
+                plans[definition] = self._unpinned(await self._pinned(definition), definition)
+        return plans
+
     async def kept_plans(self, head: Mapping[str, Any]) -> Callable[[Workflow, str], Plan]:
         """Finds the sub-workflows of a stored execution, in the versions it began with."""
         versions: dict[str, str] = dict(head.get("parts") or {})

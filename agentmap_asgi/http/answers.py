@@ -63,6 +63,15 @@ class Events(Answer):
     complete: bool = Field(description="Whether all that there is so far is here.")
 
 
+class Nodes(Answer):
+    """What each run of a node was given and what it wrote, in the order in which they began."""
+
+    execution_id: str
+    graph_name: str
+    nodes: list[State]
+    total_count: int = Field(description="How many there are without `after` and `limit`.")
+
+
 class Retry(Answer):
     """The new execution; or of a dry run: the `nodes` that would run, and how many results it `keeps`."""
 

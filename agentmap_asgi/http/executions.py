@@ -17,7 +17,7 @@ from .filtering import filtered, run_context
 from .leaving import leaving
 from .links import execution_link, execution_links
 from .owners import ANY, Sight, answerable, caller, limited, look, nothing_waits, owns, sight_of, wait_to_answer
-from .paging import Page, next_link, page_of
+from .paging import USUAL, Page, next_link, page_of, whole_number
 from .problems import forbidden, invalid_field
 from .reading import drawing
 from .replies import Reply, json_reply, no_content
@@ -26,6 +26,8 @@ from .sse import event_stream, follows, number_of, refuse_too_many, told
 
 FRESH: Final = {"Cache-Control": "no-store"}
 MOST_EVENTS: Final = 1_000
+MOST_NODES: Final = 1_000
+MOST_SKIPPED: Final = 100_000_000
 MOST_LOOKED_AT: Final = 2_000
 """Executions that one request for a list looks at, those included that the caller may not see."""
 
@@ -145,6 +147,22 @@ async def events(exchange: Exchange) -> Response:
         "events": shown,
         "last_sequence": shown[-1]["sequence"] if shown else after,
         "complete": len(found) <= MOST_EVENTS,
+    }
+    return json_reply(await filtered(exchange, answer), headers=FRESH)
+
+
+async def nodes(exchange: Exchange) -> Response:
+    """`GET /executions/{execution_id}/nodes`"""
+    begin = whole_number("after", exchange.query("after"), 0, MOST_SKIPPED, least=0)
+    limit = whole_number("limit", exchange.query("limit"), USUAL, MOST_NODES)
+    document = (await look(exchange, "execution_nodes")).document
+    execution_id = document["execution_id"]
+    found = await exchange.calls.service.get_execution_nodes(execution_id, node=exchange.query("node"))
+    answer = {
+        "execution_id": execution_id,
+        "graph_name": document["graph_name"],
+        "nodes": found[begin : begin + limit],
+        "total_count": len(found),
     }
     return json_reply(await filtered(exchange, answer), headers=FRESH)
 

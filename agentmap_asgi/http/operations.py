@@ -248,6 +248,21 @@ OPERATIONS: Final = (
     ),
     Operation(
         method="GET",
+        path="/executions/{execution_id}/nodes",
+        name="execution_nodes",
+        handler=executions.nodes,
+        summary="What went into each node of an execution, and what came out",
+        scope="read",
+        query=(
+            Query("node", "Only this node: its name, or the path of one run, like `Approve#1`"),
+            Query("after", "Leave out so many", schema={"type": "integer", "minimum": 0}),
+            Query("limit", "How many; 50 when not given", schema=paging.query_schema(1, executions.MOST_NODES)),
+        ),
+        answer="Nodes",
+        problems=(*EXECUTION_PROBLEMS, 409, 422),
+    ),
+    Operation(
+        method="GET",
         path="/executions/{execution_id}/stream",
         name="execution_stream",
         handler=executions.stream,

@@ -63,12 +63,12 @@ def next_link(exchange: Exchange, before: tuple[int, str] | None) -> tuple[str |
     return f'<{exchange.link("/executions")}?{query}>; rel="next"', cursor
 
 
-def whole_number(name: str, text: str | None, usual: int, most: int) -> int:
-    """A query parameter between 1 and `most`."""
+def whole_number(name: str, text: str | None, usual: int, most: int, *, least: int = 1) -> int:
+    """A query parameter between `least` and `most`."""
     if text is None:
         return usual
-    if not text.isascii() or not text.isdigit() or len(text) > 9 or not 1 <= int(text) <= most:
-        raise invalid_field("", name, f"{name} is a whole number from 1 to {most}")
+    if not text.isascii() or not text.isdigit() or len(text) > 9 or not least <= int(text) <= most:
+        raise invalid_field("", name, f"{name} is a whole number from {least} to {most}")
     return int(text)
 
 

@@ -37,6 +37,7 @@ from ..execution.records import Record, events, events_of, stamp, width
 from ..execution.rewind import rewound
 from ..execution.runtime import Runtime
 from ..execution.values import copied
+from ..execution.visits import entries_of, parts_in, visits
 from ..execution.waits import ACTIONS, EXPIRED, Answer, checked, waits_of
 from ..stores.store import FINISHED, GOING, LOST_HEAD, Entry, Filter, Row, Store
 from ..workflows import drawing
@@ -438,6 +439,32 @@ class Executions:
         found = await self.get_execution_events(execution_id)
         drawn = drawing.to_dict(plan.workflow, self.registry)
         return {"execution_id": execution_id, "status": status, **overlaid(drawn, found, status in FINISHED)}
+
+    async def get_execution_nodes(self, execution_id: str, *, node: str | None = None) -> list[dict[str, Any]]:
+        """What each run of a node was given and what it wrote, in the order in which they began; those of a
+        sub-workflow follow the node that runs it. `node` is a name, or a path like `Approve#1`, to get those only.
+
+        Inputs are those that the node saw, with the version that the execution began with. Raises UnknownExecution,
+        and ExecutionConflict when that version cannot be read any more.
+        """
+        runtime = await self._ready_runtime()
+        run = self._live(execution_id)
+        if run is not None and not self.store.durable:
+            state, plan, ended = run.initial, run.plan, run.settled and run.finished
+            entries = list(entries_of(run))
+        else:
+            row = await self._row(execution_id)
+            if row.head == LOST_HEAD:
+                raise ExecutionConflict("What the execution began with is damaged in the store")
+            state, ended = json.loads(row.head)["state"], row.status in FINISHED
+            try:
+                plan = await runtime.plan_of(row.definition, row.graph_id)
+            except NodeFailure as exc:
+                raise ExecutionConflict(exc.message) from None
+            entries = await self.store.entries(execution_id, path=None)
+        plans = await runtime.plans_of(parts_in(entries))
+        found = visits(plan, state, execution_id, entries, plans.get, ended=ended)
+        return found if node is None else [one for one in found if node in (one["node"], one["path"])]
 
     async def until_settled(self, execution_id: str, seconds: float) -> dict[str, Any]:
         """The document when it has ended, waits for answers only, or so many seconds are over."""

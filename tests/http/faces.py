@@ -267,6 +267,7 @@ ASKED: Mapping[str, Asked] = {
     "executions": Asked("/executions"),
     "execution": Asked("/executions/{id}"),
     "execution_events": Asked("/executions/{id}/events"),
+    "execution_nodes": Asked("/executions/{id}/nodes"),
     "execution_stream": Asked("/executions/{id}/stream"),
     "execution_graph": Asked("/executions/{id}/graph"),
     "cancel": Asked("/executions/{id}/cancel"),
