@@ -15,16 +15,20 @@ PROGRESS: Final = "progress"
 LOG: Final = "log"
 TOKEN: Final = "token"  # noqa: S105  # the field's word for a piece of text
 
+GAP: Final = "gap"
+"""Events of this kind are missing here: the reader was too slow."""
+
 Event = dict[str, Any]
 
 
 class Listener:
     """The live events that one reader has not taken yet. `ring` is called when there is something new."""
 
-    __slots__ = ("_events", "_ring")
+    __slots__ = ("_events", "_gap", "_ring")
 
     def __init__(self, ring: Callable[[], None]) -> None:
-        self._events: deque[tuple[int, Event]] = deque(maxlen=MOST_EVENTS)
+        self._events: deque[tuple[int, Event]] = deque()
+        self._gap: tuple[int, Event] | None = None
         self._ring = ring
 
     def put(self, after: int, event: Event) -> None:
@@ -33,11 +37,19 @@ class Listener:
             self._events[-1][1]["text"] += event["text"]
         else:
             self._events.append((after, dict(event)))
+            if len(self._events) > MOST_EVENTS:
+                self._lose(*self._events.popleft())
         self._ring()
 
+    def _lose(self, after: int, event: Event) -> None:
+        """The reader is told where something is missing, and how much."""
+        before = 0 if self._gap is None else self._gap[1]["lost"]
+        self._gap = after, {"sequence": None, "event": GAP, "at": event["at"], "lost": before + 1}
+
     def take(self) -> list[tuple[int, Event]]:
-        found = list(self._events)
+        found = list(self._events) if self._gap is None else [self._gap, *self._events]
         self._events.clear()
+        self._gap = None
         return found
 
 

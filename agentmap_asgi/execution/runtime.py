@@ -98,6 +98,8 @@ class Runtime:
         self.leaks: set[asyncio.Task[Any]] = set()
         """Tasks of agents that did not end when they were cancelled."""
         self.stopping = False
+        self._told: float | None = None
+        """When the server around it was told to stop."""
         self.runner: Runner | None = None
         self.runner_id: str | None = None
         self.writes_steps = store.durable and config.durability != "exit"
@@ -695,6 +697,16 @@ class Runtime:
         if self.runner is not None:
             self.runner.close()
 
+    def told_to_stop(self) -> None:
+        if self._told is None:
+            self._told = self.loop.time()
+
+    @property
+    def _grace(self) -> float:
+        """Seconds that running executions still get."""
+        grace = self.config.shutdown_grace
+        return grace if self._told is None else max(0.0, self._told + grace - self.loop.time())
+
     async def aclose(self) -> None:
         """Take nothing more on, give what runs `shutdown_grace` seconds, close app services.
 
@@ -715,7 +727,7 @@ class Runtime:
         # Also those that have ended and are not kept yet.
         going = [self.loop.create_task(run.wait(), context=Context()) for run in self.live.values()]
         if going:
-            await asyncio.wait(going, timeout=self.config.shutdown_grace)
+            await asyncio.wait(going, timeout=self._grace)
         staying = [run for run in self.live.values() if run.ledger is not None and not run.settled]
         for run in list(self.live.values()):
             if run.ledger is None:

@@ -11,10 +11,11 @@ from starlette.exceptions import HTTPException
 
 from ..errors import AgentMapError, StoreUnavailable, StoreUnusable
 from ..services.agentmap import AgentMapService
-from ..services.executions import CallOptions, call_options
+from ..services.executions import LOOK_SECONDS, CallOptions, call_options
 from ..stores.store import GOING
 from .deadlines import Deadlines
 from .keys import Keys
+from .leaving import leaving
 from .problems import RETRY_AFTER, Refusal, refusal_of, refusal_of_http
 
 T = TypeVar("T")
@@ -95,7 +96,12 @@ class Calls:
             if seconds is None:
                 await run.wait()
             elif seconds:
-                await run.wait_for(seconds)
+                left = seconds
+                while left > 0:
+                    await run.wait_for(min(left, LOOK_SECONDS))
+                    left -= LOOK_SECONDS
+                    if run.settled or leaving(service):
+                        break
             if not run.settled:
                 return Called(service._shown(run), True, False)
         return Called(await service._document(run, shared=not (self.formats or self.filters)), False, False)

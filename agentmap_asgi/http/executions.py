@@ -8,6 +8,7 @@ from typing import Any, Final
 from starlette.responses import Response
 
 from ..errors import UnknownExecution
+from ..services.executions import LOOK_SECONDS
 from ..stores.store import GOING, UNFINISHED
 from .auth import ask
 from .body import read_json, read_optional_json
@@ -117,7 +118,7 @@ async def _changed(exchange: Exchange, execution_id: str, seconds: float) -> Non
     task = asyncio.ensure_future(service.wait_for_execution(execution_id, seconds))
     try:
         while not task.done() and not leaving(service):
-            await asyncio.wait({task}, timeout=0.5)
+            await asyncio.wait({task}, timeout=LOOK_SECONDS)
     finally:
         task.cancel()
 

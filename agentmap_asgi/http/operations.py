@@ -184,7 +184,7 @@ OPERATIONS: Final = (
             Query("sheet", "The sheet of a spreadsheet that is looked at; all when not given"),
         ),
         answer="Findings",
-        problems=(403, 408, 413, 415),
+        problems=(403, 408, 413, 415, 422),
     ),
     Operation(
         method="GET",

@@ -49,6 +49,8 @@ from .versions import Versions
 
 logger = logging.getLogger("agentmap_asgi.execution")
 
+LOOK_SECONDS: Final = 0.25
+"""How often one who reads a stream of an execution that runs here can look whether it still wants to."""
 ASK_SECONDS: Final = 10.0
 """Seconds that another process gets to do what it is asked."""
 
@@ -342,7 +344,7 @@ class Executions:
         only the process that runs the execution has them.
 
         Ends with the execution, or when it only waits for answers (with `follow` it goes on then). An item is None when
-        nothing has happened, about once a second, so that whoever reads can look whether it still wants to.
+        nothing has happened, a few times a second, so that whoever reads can look whether it still wants to.
         """
         async with aclosing(self.stream_batches(execution_id, after=after, follow=follow)) as batches:
             async for batch in batches:
@@ -374,7 +376,7 @@ class Executions:
                 if not batch:
                     yield batch
                 if run is not None:
-                    await reader.rings(1.0)
+                    await reader.rings(LOOK_SECONDS)
                 else:
                     await bell.rings(self.store.look)
         finally:
@@ -476,6 +478,10 @@ class Executions:
     def stopping(self) -> bool:
         """Whether this event loop takes nothing more on."""
         raise NotImplementedError
+
+    def told_to_stop(self) -> None:
+        """The server around it is about to stop: what runs has `shutdown_grace` seconds from now on."""
+        self._runtime().told_to_stop()
 
     # Acting.
 

@@ -117,7 +117,7 @@ def test_the_beginning_of_a_secret() -> None:
 
 
 def test_a_slow_reader_gets_fewer_events() -> None:
-    """Pieces of one text are joined; past a bound the oldest events go; a text that begins anew is another."""
+    """Pieces of one text are joined; past a bound the oldest events go, and it is told; a text that begins anew is another."""
     rings: list[None] = []
     listener = Listener(lambda: rings.append(None))
 
@@ -134,8 +134,10 @@ def test_a_slow_reader_gets_fewer_events() -> None:
         token("x" * 100, 100 * number)
     assert [len(event["text"]) for _, event in listener.take()] == [LONGEST // 100 * 100 + 100] * 2 + [16300]
     for number in range(MOST_EVENTS + 5):
-        listener.put(3, {"event": "progress", "progress": number})
-    assert [event["progress"] for _, event in listener.take()] == list(range(5, MOST_EVENTS + 5))
+        listener.put(number, {"event": "progress", "at": "now", "progress": number})
+    (after, gap), *rest = listener.take()
+    assert (after, gap) == (4, {"sequence": None, "event": "gap", "at": "now", "lost": 5})
+    assert [event["progress"] for _, event in rest] == list(range(5, MOST_EVENTS + 5))
     assert listener.take() == []
 
 

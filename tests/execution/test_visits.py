@@ -146,6 +146,8 @@ async def test_sub_workflows_and_items_are_told(settings: dict[str, Any], tmp_pa
             (0, {"item": 1, "n": 5, "index": 0}, 6),
             (1, {"item": 2, "n": 5, "index": 1}, 8),
         ]
+        if settings["storage_url"] == "memory://":
+            return  # it forgets what a sub-workflow did when that has ended
         below = {one["path"]: (one["inputs"], one["output"]) for one in found if "/" in one["path"]}
         assert below["Sub#1/In#1"] == ({"m": 5, "n": None}, {"m": 5})
         assert below["Whole#1/In#1"] == ({"m": None, "n": 5}, {"m": 5})

@@ -24,6 +24,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from agentmap_asgi import Call
 from agentmap_asgi.http import sse
+from agentmap_asgi.http.leaving import leaving
 from agentmap_asgi.services.fastapi import include_agentmap_routes
 
 pytestmark = pytest.mark.anyio
@@ -220,12 +221,16 @@ async def test_streams_and_long_polls_end_when_the_server_stops(face: str, store
             await served.gate.reached.wait()
             path = f"/executions/{made['execution_id']}"
             waiting = asyncio.ensure_future(served.http.get(f"{path}?wait=30"))
+            body = {"graph_name": "Slow", "execution_id": "other"}
+            running = asyncio.ensure_future(served.http.post("/execute", json=body))
             async with Listener(served.app, f"{path}/stream") as reader:
                 await reader.event()
                 os.kill(os.getpid(), signal.SIGTERM)
                 events = [event async for event in _rest(reader)]
             assert events[-1]["comments"] == ["the server is stopping; come again"]
             assert (await asyncio.wait_for(waiting, 10)).json()["status"] == "running"
+            going = await asyncio.wait_for(running, 10)
+            assert (going.status_code, going.headers["location"]) == (202, "/workflows/executions/other")
 
 
 @faces
@@ -395,3 +400,20 @@ async def test_a_server_with_open_streams_stops(tmp_path: Path) -> None:
     async with _server(tmp_path, port), httpx.AsyncClient(base_url=base, timeout=30) as http:
         rest = await http.get(f"{path}/stream", headers={"last-event-id": str(parsed(text)[-1]["id"])})
     assert parsed(rest.text)[-1]["event"] == "completed"
+
+
+async def test_the_grace_of_what_runs_begins_when_the_server_is_told(tmp_path: Path) -> None:
+    """What uvicorn waits for open responses is no more of it: then the process is gone in time."""
+    clock = asyncio.get_running_loop()
+    server = Server()
+    with handling(server):
+        async with serving(tmp_path, store="sqlite", settings={"shutdown_grace": 1_000.0}) as served:
+            await served.start("Slow")
+            await served.gate.reached.wait()
+            server.handle_exit(0, None)
+            assert leaving(served.service)
+            runtime = served.service._runtime()
+            assert 0 < runtime._grace <= 1_000.0
+            runtime._told = clock.time() - 2_000.0  # it has waited for long
+            await served.service.aclose()
+            assert not served.gate.opened.is_set()
