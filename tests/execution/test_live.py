@@ -117,7 +117,7 @@ def test_the_beginning_of_a_secret() -> None:
 
 
 def test_a_slow_reader_gets_fewer_events() -> None:
-    """Pieces of one text are joined; past a bound the oldest events go, and it is told; a text that begins anew is another."""
+    """Pieces of one text are joined; past a bound the oldest go, which is told; a text that begins anew is another."""
     rings: list[None] = []
     listener = Listener(lambda: rings.append(None))
 
