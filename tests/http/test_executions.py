@@ -34,7 +34,7 @@ async def test_an_async_start_is_answered_at_once(face: str, store: str, tmp_pat
         assert answer.headers["location"] == own
         assert answer.headers["retry-after"] == "1"
         assert (found["success"], found["result"], found["completed_at"]) == (None, None, None)
-        names = ("events", "stream", "graph", "cancel")
+        names = ("events", "stream", "graph", "nodes", "cancel")
         assert found["links"] == {"self": own, "workflow": "/workflows/Slow"} | {n: f"{own}/{n}" for n in names}
         await served.gate.reached.wait()
         now = (await served.http.get(own.removeprefix("/workflows"))).json()
@@ -179,7 +179,7 @@ async def test_a_deleted_execution_is_gone(face: str, store: str, tmp_path: Path
         made = (await served.http.post("/execute", json={"graph_name": "Hello"})).json()
         answer = await served.http.delete(f"/executions/{made['execution_id']}")
         assert (answer.status_code, answer.content) == (204, b"")
-        for path in ("", "/events", "/stream", "/graph"):
+        for path in ("", "/events", "/stream", "/graph", "/nodes"):
             gone = await served.http.get(f"/executions/{made['execution_id']}{path}")
             assert (gone.status_code, gone.json()["code"]) == (404, "execution_unknown")
 
@@ -332,7 +332,7 @@ async def test_tags_are_few_and_short(tags: Any, tmp_path: Path) -> None:
 
 
 VERBS: tuple[tuple[str, str, Any], ...] = (
-    *(("GET", path, None) for path in ("", "/events", "/stream", "/graph")),
+    *(("GET", path, None) for path in ("", "/events", "/stream", "/graph", "/nodes")),
     *(("POST", path, {}) for path in ("/cancel", "/resume", "/retry")),
     ("DELETE", "", None),
 )
