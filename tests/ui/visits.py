@@ -11,6 +11,7 @@ from typing import Any
 
 import uvicorn
 from anyio import to_thread
+from axe_playwright_python.base import AXE_SCRIPT
 from fastapi import FastAPI
 from playwright.async_api import Browser, Page, expect
 from starlette.applications import Starlette
@@ -50,6 +51,10 @@ FLOWS = (
     "Count,Tick,tick,n,n,,Enough,,,,\n"
     'Count,Enough,branching,n,enough,,,Done,Tick,"{""when"": ""n >= 250""}",\n'
     "Count,Done,echo,n,done,,,,,,\n"
+    "Long,Ready,gate,,ready,,Tick,,,,\n"
+    "Long,Tick,tick,n,n,,Enough,,,,\n"
+    'Long,Enough,branching,n,enough,,,Done,Tick,"{""when"": ""n >= 250""}",\n'
+    "Long,Done,echo,n,done,,,,,,\n"
     f'Nasty,"{NASTY.replace(chr(34), chr(34) * 2)}",echo,text,out,"<script>alert(1)</script>",,,,,\n'
     "Story,Begin,echo,name,begun,,Tell,,,,\nStory,Tell,talk,begun,told,,,,,,\n"
     'Review,Check,human,name,ok,All right?,,Said,Said,"{""assignees"": [""bob""]}",\n'
@@ -183,6 +188,20 @@ class Visit:
         return found
 
 
+FLAWS = """async (options) => {
+    const { violations } = await axe.run(document, { resultTypes: ['violations'], ...options })
+    return violations.map((one) => `${one.id}: ${one.help}: ${one.nodes.map((node) => node.html).join(' ')}`)
+}"""
+
+
+async def flaws(page: Page, *rules: str) -> list[str]:
+    """What axe-core finds wrong with what is shown, by all of its rules or by these. A document is given it once."""
+    if not await page.evaluate("'axe' in window"):
+        await page.evaluate(AXE_SCRIPT)
+    found: list[str] = await page.evaluate(FLAWS, {"runOnly": list(rules)} if rules else {})
+    return found
+
+
 @asynccontextmanager
 async def visiting(browser: Browser, service: AgentMapService, root: str, **options: Any) -> AsyncIterator[Visit]:
     """A tab of its own; at its end nothing may have gone wrong in it."""
@@ -203,7 +222,7 @@ async def visiting(browser: Browser, service: AgentMapService, root: str, **opti
     page.on("request", lambda r: None if r.url.startswith(root) else visit.wrong.append(f"request: {r.url}"))
     try:
         yield visit
-        assert visit.wrong == []
+        assert visit.wrong == [], visit.wrong
     finally:
         await context.close()
 

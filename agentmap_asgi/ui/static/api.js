@@ -86,20 +86,38 @@ export function randomKey() {
 
 const SILENCE = 45000 // the server says something at least every 15 seconds; a connection that is gone says nothing
 const ENDS = new Set(["completed", "failed", "cancelled", "interrupted"])
+const PART = 250
+const HIDDEN = 15000 // a tab that nobody looks at asks now and then
+
+// Until the time is over, or there is a reason not to wait for it.
 const pause = (milliseconds, signal) => new Promise((resolve) => {
+  const reasons = [[signal, "abort"], [window, "online"], [document, "visibilitychange"]]
   const over = () => {
     clearTimeout(timer)
-    signal.removeEventListener("abort", over)
-    removeEventListener("online", over)
+    for (const [target, name] of reasons) target.removeEventListener(name, over)
     resolve()
   }
   const timer = setTimeout(over, milliseconds)
-  signal.addEventListener("abort", over)
-  addEventListener("online", over)
+  for (const [target, name] of reasons) target.addEventListener(name, over)
 })
 
-// The events of an execution, those that there are and those to come; it comes again when it is cut off.
-// `onEvents` gets lists, `onLive` those that nobody keeps; `onState` gets "live", "reconnecting" or "ended".
+// Aborts with the view, or when its tab is hidden: a browser opens six connections to a server, for all tabs together.
+function whileShown(signal) {
+  const controller = new AbortController()
+  const done = () => {
+    controller.abort()
+    signal.removeEventListener("abort", done)
+    document.removeEventListener("visibilitychange", look)
+  }
+  const look = () => { if (document.hidden) done() }
+  signal.addEventListener("abort", done)
+  document.addEventListener("visibilitychange", look)
+  return { signal: controller.signal, done }
+}
+
+// The events of an execution, those that there are and those to come; it comes again when it is cut off, and when its
+// tab is shown again.
+// `onEvents` gets lists, `onLive` those that nobody keeps; `onState` gets "live", "hidden", "reconnecting" or "ended".
 export async function follow(id, { onEvents, onLive, onState, signal }) {
   let last = 0
   let failures = 0
@@ -111,21 +129,32 @@ export async function follow(id, { onEvents, onLive, onState, signal }) {
     onEvents(fresh)
     return fresh.some((event) => ENDS.has(event.event))
   }
+  const ask = async () => take((await get(executionPath(id, `/events?after=${last}`), { signal })).events)
   while (!signal.aborted) {
+    const shown = whileShown(signal)
     try {
+      if (document.hidden) {
+        onState("hidden")
+        if (await ask()) return onState("ended")
+        await pause(HIDDEN, signal)
+        continue
+      }
       const headers = last ? { "Last-Event-ID": String(last) } : {}
-      const answer = await send("GET", executionPath(id, "/stream?follow=true"), { signal, headers, accept: "text/event-stream" })
+      const answer = await send("GET", executionPath(id, "/stream?follow=true"), { signal: shown.signal, headers, accept: "text/event-stream" })
       if (answer.status === 204) return onState("ended")
       onState("live")
       if (await read(answer.body, take, onLive)) return onState("ended")
     } catch (problem) {
       if (signal.aborted) return
+      if (shown.signal.aborted) continue
       if (problem instanceof Problem && [401, 403, 404].includes(problem.status)) throw problem
       if (problem.code === "too_many_streams") {
         try {
-          if (take((await get(executionPath(id, `/events?after=${last}`), { signal })).events)) return onState("ended")
+          if (await ask()) return onState("ended")
         } catch { /* tried again below */ }
       }
+    } finally {
+      shown.done()
     }
     onState("reconnecting")
     failures += 1
@@ -144,6 +173,16 @@ async function read(body, take, onLive) {
     rest += value
     const parts = rest.split("\n\n")
     rest = parts.pop()
+    // Many that come at once are taken in parts, so that the browser can draw and answer between them.
+    for (let at = 0; at < parts.length; at += PART) {
+      if (at) await new Promise((resolve) => setTimeout(resolve))
+      if (some(parts.slice(at, at + PART))) {
+        reader.cancel()
+        return true
+      }
+    }
+  }
+  function some(parts) {
     const events = []
     const live = []
     for (const part of parts) {
@@ -154,9 +193,6 @@ async function read(body, take, onLive) {
       else live.push(event)
     }
     if (live.length) onLive(live)
-    if (take(events)) {
-      reader.cancel()
-      return true
-    }
+    return take(events)
   }
 }

@@ -7,12 +7,14 @@ import "./theme.js"
 import { workflowPage, workflowsPage } from "./workflows.js"
 
 const main = document.getElementById("main")
+// A view's files are asked for together, not one after the other as each names the next.
+const load = (...names) => Promise.all(names.map((name) => import(`./${name}.js`))).then(([first]) => first)
 const PAGES = {
   workflows: { title: "Workflows", show: async () => workflowsPage },
   workflow: { title: "Workflow", show: async () => workflowPage },
-  executions: { title: "Executions", show: async () => (await import("./executions.js")).executionsPage },
-  waiting: { title: "Waiting", show: async () => (await import("./executions.js")).waitingPage },
-  execution: { title: "Execution", show: async () => (await import("./execution.js")).executionPage },
+  executions: { title: "Executions", show: async () => (await load("executions", "waits")).executionsPage },
+  waiting: { title: "Waiting", show: async () => (await load("executions", "waits")).waitingPage },
+  execution: { title: "Execution", show: async () => (await load("execution", "model", "timeline", "waits")).executionPage },
 }
 let leave = new AbortController()
 

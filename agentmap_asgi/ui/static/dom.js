@@ -19,6 +19,17 @@ export function fill(element, ...children) {
   return element
 }
 
+// The children of an element: those that stay are not touched, so they keep what the visitor does with them.
+export function arrange(element, children) {
+  const staying = new Set(children)
+  for (const one of [...element.children]) if (!staying.has(one)) one.remove()
+  let before = null
+  for (const one of [...children].reverse()) {
+    if (one.parentNode !== element || one.nextSibling !== before) element.insertBefore(one, before)
+    before = one
+  }
+}
+
 export function announce(text) {
   document.getElementById("announce").textContent = text
 }
@@ -38,9 +49,10 @@ export function seconds(value) {
   return `${Math.floor(whole / 3600)} h ${Math.floor((whole % 3600) / 60)} min`
 }
 
-const clock = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" })
+let clock // made when a time is shown: it takes a while
 export function time(text) {
   if (!text) return "–"
+  clock ??= new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" })
   return h("time", { dateTime: text, title: text }, clock.format(new Date(text)))
 }
 
@@ -64,51 +76,69 @@ export function badge(state) {
   return h("span", { class: `badge ${state}` }, h("span", { "aria-hidden": "true" }, MARKS[state] || "·"), ` ${state}`)
 }
 
-// A list of which only the rows in sight exist. `row(at)` makes one.
-export function virtual({ count, height, row, label, role = "list", most = 460 }) {
+// A list of which only the rows in sight exist. `row(at)` makes one, `key(at)` says when it has to be made anew.
+// Nothing is measured while drawing: the browser tells where it is scrolled to and how high it is.
+export function virtual({ height, row, key, label, role = "list", most = 460 }) {
   const inner = h("div", { class: "virtual-inner", role, "aria-label": label })
   const outer = h("div", { class: "virtual", tabIndex: 0, role: "region", "aria-label": `${label}, scrolls` }, inner)
-  let total = count
+  let total = 0
+  let top = 0
+  let sight = most
+  let atEnd = true
   let drawn = new Map()
-  const draw = (anew) => {
-    inner.style.height = `${total * height}px`
-    outer.style.height = `${Math.min(most, total * height + 2)}px`
-    const first = Math.max(0, Math.floor(outer.scrollTop / height) - 8)
-    const last = Math.min(total, Math.ceil((outer.scrollTop + (outer.clientHeight || most)) / height) + 8)
+  const draw = () => {
+    const first = Math.max(0, Math.min(Math.floor(top / height), total - 1) - 8)
+    const last = Math.min(total, Math.ceil((top + sight) / height) + 8)
     const next = new Map()
     for (let at = first; at < last; at++) {
-      let made = anew ? null : drawn.get(at)
-      if (!made) {
-        made = row(at)
-        made.style.top = `${at * height}px`
-        made.style.height = `${height}px`
+      const is = key(at)
+      let made = drawn.get(at)
+      if (made?.is !== is) {
+        made = { is, element: row(at) }
+        made.element.style.top = `${at * height}px`
+        made.element.style.height = `${height}px`
         if (role === "list") {
-          made.setAttribute("role", "listitem")
-          made.setAttribute("aria-setsize", total)
-          made.setAttribute("aria-posinset", at + 1)
+          made.element.setAttribute("role", "listitem")
+          made.element.setAttribute("aria-setsize", -1) // the list itself says how many there are just now
+          made.element.setAttribute("aria-posinset", at + 1)
         }
       }
       next.set(at, made)
     }
-    const focused = [...drawn].find(([, one]) => one.contains(document.activeElement))
-    for (const [at, one] of drawn) if (next.get(at) !== one) one.remove()
-    let before = null
-    for (const one of [...next.values()].reverse()) {
-      if (one.parentNode !== inner || one.nextSibling !== before) inner.insertBefore(one, before)
-      before = one
-    }
-    if (anew && focused && next.has(focused[0])) next.get(focused[0]).querySelector("button")?.focus({ preventScroll: true })
+    const focused = [...drawn].find(([, one]) => one.element.contains(document.activeElement))?.[0]
+    arrange(inner, [...next.values()].map((one) => one.element))
+    if (focused !== undefined && next.get(focused) !== drawn.get(focused)) next.get(focused)?.element.querySelector("button")?.focus({ preventScroll: true })
     drawn = next
   }
   let asked = false
   outer.addEventListener("scroll", () => {
+    top = outer.scrollTop
+    atEnd = top + sight >= total * height - 40
     if (asked) return
     asked = true
-    requestAnimationFrame(() => { asked = false; draw(false) })
+    requestAnimationFrame(() => { asked = false; draw() })
   }, { passive: true })
-  new ResizeObserver(() => draw(false)).observe(outer)
-  draw(true)
-  return { element: outer, update(length, anew = true) { total = length; draw(anew) } }
+  new ResizeObserver(([{ contentRect }]) => {
+    if (contentRect.height) sight = contentRect.height
+    draw()
+  }).observe(outer)
+  return {
+    element: outer,
+    // With `stay`, what stood at its end before stands there again.
+    update(length, stay = false) {
+      const follows = stay && atEnd
+      if (length !== total) {
+        total = length
+        inner.style.height = `${total * height}px`
+        outer.style.height = `${Math.min(most, total * height + 2)}px`
+        inner.setAttribute("aria-label", `${label}, ${total}`)
+      }
+      if (follows) top = Math.max(0, total * height - sight)
+      draw()
+      if (follows) outer.scrollTop = top
+      else atEnd = top + sight >= total * height - 40
+    },
+  }
 }
 
 export function tabs(names, current, link) {

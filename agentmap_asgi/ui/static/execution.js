@@ -1,7 +1,7 @@
 // One execution, live: its drawing, its timeline, its nodes, its events, its state; what it asks, and what can be done.
 
-import { call, executionPath, follow, get, post, text, workflowPath } from "./api.js"
-import { announce, badge, fill, fresh, h, json, seconds, shown, tabs, time } from "./dom.js"
+import { call, executionPath, follow, get, post, text } from "./api.js"
+import { announce, badge, fill, fresh, h, json, seconds, short, shown, tabs, time } from "./dom.js"
 import { graph } from "./graph.js"
 import { empty, inputsOf, stateOf, take, tell } from "./model.js"
 import { eventLog, timeline } from "./timeline.js"
@@ -9,6 +9,8 @@ import { waitForm } from "./waits.js"
 import { executionLink, workflowLink } from "./workflows.js"
 
 const TABS = { "": "Graph", timeline: "Timeline", events: "Events", state: "State" }
+const MOST_VISITS = 200 // so many can be chosen from
+const MOST_FIELDS = 4
 const FINISHED = new Set(["completed", "failed", "cancelled", "interrupted"])
 
 export async function executionPage({ main, signal, parts: [id, first = "", chosen], replace }) {
@@ -19,17 +21,19 @@ export async function executionPage({ main, signal, parts: [id, first = "", chos
   let selected = chosen || null
   document.title = `${document_.graph_name} ${document_.status} · Workflows`
 
+  // Both tell of the version that the execution began with, whatever is served now.
   const [svg, definition] = await Promise.all([
     text(executionPath(id, "/graph?format=svg"), { signal }).catch(() => ""),
-    get(workflowPath(document_.graph_id || document_.graph_name), { signal }).catch(() => ({ nodes: [] })),
+    get(executionPath(id, "/graph"), { signal }).catch(() => ({})),
   ])
-  const fieldsOf = new Map(definition.nodes.map((node) => [node.name, node]))
+  const fieldsOf = new Map((definition.nodes || []).map((node) => [node.id, node]))
 
   const head = h("p", { class: "facts" })
   const live = h("span", { class: "live", role: "status" })
   const actions = h("div", { class: "actions" })
   const problem = h("div", { class: "problem", role: "alert", hidden: true })
   const failure = h("section", { class: "notice error", hidden: true, "aria-label": "Error" })
+  const outcome = h("section", { class: "notice good outcome", hidden: true, "aria-label": "Result" })
   const waits = h("section", { class: "waits", hidden: true, "aria-label": "What it waits for" })
   const view = h("div", { class: "view" })
   const details = h("aside", { class: "details", "aria-label": "Node" })
@@ -48,18 +52,25 @@ export async function executionPage({ main, signal, parts: [id, first = "", chos
   const gantt = timeline(model, select)
   const log = eventLog(model, select)
 
-  const inspect = () => {
+  // While events come, what is shown of a node is made anew only when something has happened to it.
+  let inspected = ""
+  const inspect = (live = false) => {
+    const on = model.byKey.get(selected) || model.nodes.get(selected)
+    const is = `${selected} ${on?.key} ${on?.changes} ${model.ended} ${on ? model.byNode.get(on.node).length : 0}`
+    if (live && is === inspected) return undefined
+    inspected = is
     if (!selected) return fill(details, h("p", { class: "hint" }, "Choose a node to see what it was given, what it gave, and how it went."))
     const visit = model.byKey.get(selected) || model.nodes.get(selected)
     const node = visit ? visit.node : selected
     const about = fieldsOf.get(node)
     if (!visit) return fill(details, h("h2", {}, node), badge(stateOf(model, node)), h("p", { class: "hint" }, model.ended === null ? "It has not begun." : "The execution ended without it."))
-    const others = model.visits.filter((one) => one.node === node)
+    const all = model.byNode.get(node)
+    const others = all.length > MOST_VISITS ? [...new Set([visit, ...all.slice(-MOST_VISITS)])] : all
     const inputs = inputsOf(model, visit, about?.input_fields || [], document_.result)
     const open = [...details.querySelectorAll("details[open]")].map((one) => one.dataset.part)
     return fill(details, h("h2", {}, node), h("p", { class: "facts" }, badge(visit.state), about ? h("span", {}, about.agent_type) : null,
       h("span", {}, visit.end === null ? "since " : "", visit.end === null ? time(new Date(visit.begin).toISOString()) : seconds((visit.end - visit.begin) / 1000))),
-      others.length > 1 ? h("label", { class: "field" }, `Visit, of ${others.length}`, h("select", { onchange: (event) => select(event.target.value) },
+      others.length > 1 ? h("label", { class: "field" }, `Visit, of ${all.length}`, h("select", { onchange: (event) => select(event.target.value) },
         others.map((one) => h("option", { value: one.key, selected: one === visit }, `${one.visit}: ${one.state}`)))) : null,
       visit.error ? h("div", { class: "notice error" }, h("strong", {}, visit.error.code), h("p", {}, visit.error.message)) : null,
       visit.told ? h("div", { class: "told" }, visit.told.progress !== null ? h("label", {}, visit.told.message || "Progress", h("progress", { max: 1, value: visit.told.progress })) : null,
@@ -92,10 +103,11 @@ export async function executionPage({ main, signal, parts: [id, first = "", chos
     }
   }
 
-  function retryDialog(from) {
-    const choice = h("select", { id: fresh("from") }, [["failed", "what failed or did not end"], ["start", "the beginning"], ...model.visits.map((one) => [one.key, one.key])]
+  function retryDialog(from, latest) {
+    const visits = model.visits.length > MOST_VISITS ? model.visits.filter((one) => one.key === from || model.nodes.get(one.node) === one) : model.visits
+    const choice = h("select", { id: fresh("from") }, [["failed", "what failed or did not end"], ["start", "the beginning"], ...visits.map((one) => [one.key, one.key])]
       .map(([value, text]) => h("option", { value, selected: value === from }, text)))
-    const version = h("select", { id: fresh("definition") }, [["pinned", "the version it began with"], ["latest", "the version that is served now"]].map(([value, text]) => h("option", { value }, text)))
+    const version = h("select", { id: fresh("definition") }, [["pinned", "the version it began with"], ["latest", "the version that is served now"]].map(([value, text]) => h("option", { value, selected: latest && value === "latest" }, text)))
     const patch = h("textarea", { id: fresh("patch"), rows: 3, spellcheck: false, placeholder: "{ … }" })
     const outcome = h("p", { role: "status" })
     const wrong = h("div", { class: "problem", role: "alert", hidden: true })
@@ -136,6 +148,7 @@ export async function executionPage({ main, signal, parts: [id, first = "", chos
     box.showModal()
   }
 
+  const link = (one) => executionLink(id, `/${one || "graph"}`)
   let waiting = ""
   const drawDocument = () => {
     const done = FINISHED.has(document_.status)
@@ -149,10 +162,9 @@ export async function executionPage({ main, signal, parts: [id, first = "", chos
       h("button", { type: "button", onclick: () => confirmDialog("Delete this execution, its state and its events?", "Delete it", async () => { await call("DELETE", executionPath(id)); location.hash = "#/executions" }) }, "Delete…")]
       : h("button", { type: "button", class: "danger", onclick: () => confirmDialog("End this execution now?", "Cancel it", async () => { document_ = await post(executionPath(id, "/cancel")); drawDocument() }) }, "Cancel…"))
     failure.hidden = !document_.error
-    if (document_.error) {
-      const { code, message, node, source } = document_.error
-      fill(failure, h("h2", {}, node ? `${node} failed` : "It failed"), h("p", {}, message), h("p", { class: "hint" }, code, source?.file ? ` · ${source.file}, row ${source.row}` : ""))
-    }
+    if (document_.error) fill(failure, failed(document_, definition, (from, version) => retryDialog(model.nodes.get(from)?.key || from, version), link))
+    outcome.hidden = document_.status !== "completed" || !document_.result
+    if (!outcome.hidden) fill(outcome, gave(document_.result, definition, link))
     const open = document_.waiting || []
     const said = open.map((one) => one.path).join("\n")
     waits.hidden = !open.length
@@ -165,17 +177,18 @@ export async function executionPage({ main, signal, parts: [id, first = "", chos
   }
 
   const views = { "": [drawn.element, details], timeline: [gantt.element, details], events: [log.element, details], state: [state] }
-  const link = (one) => executionLink(id, `/${one || "graph"}`)
-  bar.addEventListener("click", (event) => {
+  const turn = (event) => {
     const target = event.target.closest("a")
     if (!target || event.ctrlKey || event.metaKey || event.shiftKey) return
-    event.preventDefault()
     const next = Object.keys(TABS).find((one) => link(one) === target.getAttribute("href"))
+    if (next === undefined) return
+    event.preventDefault()
     if (next === tab) return
     replace(link(next))
     switchTo(next)
     bar.querySelector("[aria-current]")?.focus()
-  })
+  }
+  for (const place of [bar, outcome]) place.addEventListener("click", turn)
   const switchTo = (name) => {
     tab = name
     fill(bar, tabs(TABS, tab, link))
@@ -184,13 +197,13 @@ export async function executionPage({ main, signal, parts: [id, first = "", chos
     update()
   }
   const update = () => {
-    drawn.show((node) => stateOf(model, node), model.taken)
+    if (tab === "") drawn.show((node) => stateOf(model, node), model.taken)
     if (tab === "timeline") gantt.update()
     if (tab === "events") log.update()
   }
 
   fill(main, h("div", { class: "page-head" }, h("div", {}, h("p", { class: "crumb" }, h("a", { href: "#/executions" }, "Executions"), " / ", h("code", {}, id)),
-    h("h1", {}, h("a", { href: workflowLink(document_.graph_id || document_.graph_name) }, document_.graph_name))), actions), head, problem, failure, waits, bar, view)
+    h("h1", {}, h("a", { href: workflowLink(document_.graph_id || document_.graph_name) }, document_.graph_name))), actions), head, problem, failure, outcome, waits, bar, view)
   drawDocument()
   switchTo(tab)
   inspect()
@@ -237,17 +250,17 @@ export async function executionPage({ main, signal, parts: [id, first = "", chos
     requestAnimationFrame(() => {
       dirty = false
       update()
-      if (selected) inspect()
+      if (selected) inspect(true)
       if (!FINISHED.has(document_.status) && ["running", "suspended"].includes(model.status) && model.status !== document_.status && document_.status !== "suspended") {
         document_ = { ...document_, status: model.status }
         drawDocument()
       }
     })
   }
-  const words = { live: "live", reconnecting: "connection lost, trying again…", ended: "" }
+  const words = { live: "live", hidden: "", reconnecting: "connection lost, trying again…", ended: "" }
   const onState = (name) => {
     live.textContent = words[name]
-    live.className = `live ${name}`
+    live.className = `live is-${name}`
     if (name === "ended") refresh()
   }
   const ticking = setInterval(() => { if (model.ended === null && tab === "timeline" && !document.hidden) gantt.update() }, 1000)
@@ -257,6 +270,28 @@ export async function executionPage({ main, signal, parts: [id, first = "", chos
     problem.hidden = false
     fill(problem, h("p", {}, error.status === 404 ? "This execution is gone." : error.message))
   })
+}
+
+// What an execution gave: the fields that its nodes wrote, the last first.
+function gave(result, definition, link) {
+  const written = new Set((definition.nodes || []).flatMap((node) => node.output_fields || []))
+  const names = Object.keys(result).filter((name) => written.has(name)).reverse()
+  const first = names.slice(0, MOST_FIELDS)
+  return [h("h2", {}, "Result"), first.length ? h("dl", {}, first.map((name) => [h("dt", {}, name), h("dd", {}, shown(short(result[name], 2000)))])) : h("p", {}, "It wrote no fields."),
+    names.length > first.length ? h("p", {}, h("a", { href: link("state") }, `${names.length - first.length} more in the state`)) : null]
+}
+
+// What went wrong, where, and what can be done about it.
+const LASTING = new Set(["result_invalid", "output_too_large", "routing_invalid", "service_missing", "not_allowed", "data_unusable", "map_over_invalid", "model_answer_invalid"])
+function failed({ error, graph_id, graph_name, status }, definition, again, link) {
+  const { code, message, node, source } = error
+  const lasting = LASTING.has(code)
+  const there = (definition.nodes || []).some((one) => one.id === node)
+  return [h("h2", {}, node ? `${node} failed` : status === "interrupted" ? "It was interrupted" : "It failed"), h("p", {}, message),
+    h("p", { class: "hint" }, code, source?.file ? [" · ", h("a", { href: workflowLink(graph_id || graph_name, "source") }, `${source.file}, row ${source.row}`)] : ""),
+    h("p", {}, lasting ? "This will not pass by itself. Correct the row or what it calls, have the files read again, and run it with the version that is served then; results of the nodes before it are kept."
+      : "When the cause is gone, run it again from there; results of the nodes before it are kept."),
+    h("div", { class: "actions" }, h("button", { type: "button", onclick: () => again(there ? node : "failed", lasting) }, there ? `Run again from ${node}…` : "Run again from there…"))]
 }
 
 // Somebody who is asked something by another's execution sees the questions only.

@@ -1,7 +1,7 @@
 // The list of executions, with filters and pages; and those that wait for an answer.
 
 import { get, query } from "./api.js"
-import { badge, fill, h, seconds, time } from "./dom.js"
+import { arrange, badge, fill, h, seconds, time } from "./dom.js"
 import { waitForm } from "./waits.js"
 import { executionLink, workflowLink } from "./workflows.js"
 
@@ -12,26 +12,32 @@ const EVERY = 4000
 export async function executionsPage({ main, signal, asked, go }) {
   const filters = Object.fromEntries(["graph", "status", "tag", "since", "until"].map((name) => [name, asked.get(name) || ""]))
   const cursor = asked.get("cursor") || ""
-  const workflows = await get("list", { signal }).then((found) => found.workflows, () => [])
+  const named = get("list", { signal }).then((found) => found.workflows, () => [])
   const body = h("tbody", {})
   const pager = h("nav", { class: "pager", "aria-label": "Pages" })
-  const empty = h("p", { class: "empty", hidden: true })
-  let before = ""
+  const empty = h("p", { class: "empty", hidden: true }, Object.values(filters).some(Boolean) ? "No execution fits these filters." : "Nothing has been run yet. Choose a workflow and run it.")
+  let drawn = new Map()
+  let before // where the older ones begin
 
   const load = async () => {
     const found = await get(`executions${query({ ...filters, cursor, limit: String(LIMIT) })}`, { signal })
-    const text = JSON.stringify(found)
-    if (text === before) return
-    before = text
     const focused = body.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null
-    fill(body, found.executions.map(row))
-    if (focused) [...body.querySelectorAll("a")].find((one) => one.getAttribute("href") === focused)?.focus()
+    const next = new Map(found.executions.map((one) => {
+      const is = JSON.stringify(one)
+      const known = drawn.get(one.execution_id)
+      return [one.execution_id, known?.is === is ? known : { is, element: row(one) }]
+    }))
+    arrange(body, [...next.values()].map((one) => one.element))
+    drawn = next
+    if (focused && !body.contains(document.activeElement)) [...body.querySelectorAll("a")].find((one) => one.getAttribute("href") === focused)?.focus()
     empty.hidden = found.executions.length > 0
-    empty.textContent = Object.values(filters).some(Boolean) ? "No execution fits these filters." : "Nothing has been run yet. Choose a workflow and run it."
+    if (before === found.next_cursor) return
+    before = found.next_cursor
     const link = (more) => `#/executions${query({ ...filters, cursor: more })}`
     fill(pager, cursor ? h("a", { class: "button", href: link("") }, "Newest") : null, found.next_cursor ? h("a", { class: "button", href: link(found.next_cursor) }, "Older") : null)
   }
 
+  const [workflows] = await Promise.all([named, load()])
   const select = h("select", { id: "f-status", name: "status" }, h("option", { value: "" }, "any"), STATUSES.map((one) => h("option", { value: one, selected: filters.status === one }, one)),
     STATUSES.includes(filters.status) || !filters.status ? null : h("option", { value: filters.status, selected: true }, filters.status))
   const known = workflows.map((one) => one.graph_id)
@@ -54,7 +60,6 @@ export async function executionsPage({ main, signal, asked, go }) {
     for (const name of ["since", "until"]) if (given[name]) given[name] = new Date(given[name]).toISOString()
     go(`#/executions${query(given)}`)
   }
-  await load()
   const at = main.contains(document.activeElement) ? document.activeElement.id : ""
   fill(main, h("div", { class: "page-head" }, h("h1", {}, "Executions")), form,
     h("div", { class: "table-frame", tabIndex: 0, role: "region", "aria-label": "Executions" }, h("table", { class: "list" },

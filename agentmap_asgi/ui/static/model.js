@@ -3,7 +3,7 @@
 const STATES = { completed: "completed", failed: "failed", cancelled: "cancelled", interrupted: "interrupted" }
 
 export function empty() {
-  return { events: [], visits: [], byKey: new Map(), nodes: new Map(), taken: new Map(), writes: new Map(), status: "queued", begun: null, ended: null, error: null }
+  return { events: [], visits: [], byKey: new Map(), byNode: new Map(), nodes: new Map(), taken: new Map(), writes: new Map(), status: "queued", begun: null, ended: null, error: null }
 }
 
 const at = (event) => Date.parse(event.at) + (Number(event.at.slice(23, 26)) || 0) / 1000
@@ -17,17 +17,20 @@ export function take(model, events) {
     if (event.event === "started" || event.event === "recovered") model.status = "running"
     if (STATES[event.event]) {
       Object.assign(model, { status: event.event, ended: when, error: event.error })
-      for (const visit of model.visits) if (visit.end === null) Object.assign(visit, { end: when, state: "cut" })
+      for (const visit of model.visits) if (visit.end === null) Object.assign(visit, { end: when, state: "cut", changes: visit.changes + 1 })
       continue
     }
     if (!event.node) continue
     const key = `${event.node}#${event.visit}`
     let visit = model.byKey.get(key)
     if (!visit) {
-      visit = { key, node: event.node, visit: event.visit, begin: when, end: null, state: "running", attempts: [], delta: null, edges: [], error: null, items: 0, waits: [], sequence: event.sequence }
+      visit = { key, node: event.node, visit: event.visit, begin: when, end: null, state: "running", attempts: [], delta: null, edges: [], error: null, items: 0, waits: [], sequence: event.sequence, changes: 0 }
       model.byKey.set(key, visit)
       model.visits.push(visit)
+      if (!model.byNode.has(event.node)) model.byNode.set(event.node, [])
+      model.byNode.get(event.node).push(visit)
     }
+    visit.changes += 1
     model.nodes.set(event.node, visit)
     ACTIONS[event.event]?.(model, visit, event, when)
   }
@@ -90,6 +93,7 @@ export function tell(model, events) {
     const visit = model.byKey.get(event.path.split("/")[0])
     if (!visit) continue
     visit.told ??= { progress: null, message: "", logs: [], text: "" }
+    visit.changes += 1
     LIVE[event.event]?.(visit.told, event)
   }
 }
