@@ -400,7 +400,8 @@ class Run(Performing):
         """End here without a trace in the store: whoever takes the execution on next goes on with it."""
         if not self.settled:
             self.lost = True
-            if not self.ended_ns:
+            # Of one that is suspended nothing runs, and the write that says so may still be on its way.
+            if not self.ended_ns and self.status != "suspended":
                 self._stop(Interrupted(why))
             self._settle()
 

@@ -12,6 +12,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import chain, repeat
 from typing import Any, Final, TypeVar
+from zlib import crc32
 
 from anyio import to_thread
 
@@ -51,6 +52,8 @@ T = TypeVar("T")
 
 PATIENCE: Final = 500
 """Looks, ten milliseconds apart, whether a sub-workflow is back."""
+TAKERS: Final = 16
+"""Executions that are brought back at once."""
 MOST_PRUNED: Final = 500
 """Executions that are forgotten in one write."""
 
@@ -102,6 +105,8 @@ class Runtime:
         """When the server around it was told to stop."""
         self.runner: Runner | None = None
         self.runner_id: str | None = None
+        self._deaths = 0
+        """Processes that had died when it was looked for executions that nobody runs."""
         self.writes_steps = store.durable and config.durability != "exit"
         self.waits_for_commits = store.durable and config.durability == "sync"
         self._opening: asyncio.Task[None] | None = None
@@ -189,6 +194,8 @@ class Runtime:
             turn += 1
             until = self.loop.time() + self.config.patrol_seconds
             while (left := until - self.loop.time()) > 0 and await bell.rings(left) and not self.stopping:
+                if self.store.deaths != self._deaths:
+                    break
                 with suppress(StoreUnavailable):
                     await self._serve()
 
@@ -275,9 +282,15 @@ class Runtime:
         self.job(self._given_up(run))
 
     async def _given_up(self, run: Run) -> None:
-        row = await self.store.find(run.id)
-        if row is not None and row.fence == run.fence and row.status in GOING:
-            await self._end_stored(row, "What has happened in it cannot be written")
+        for delay in chain(AGAIN, repeat(AGAIN[-1])):
+            try:
+                row = await self.store.find(run.id)
+                if row is not None and row.fence == run.fence and row.status in GOING:
+                    await self._end_stored(row, "What has happened in it cannot be written")
+            except StoreUnavailable:  # else it would seem to run as long as this process does
+                await asyncio.sleep(delay)
+            else:
+                return
 
     async def _end_stored(self, row: Row, message: str, *, damaged: bool = False) -> None:
         """Say in the store that an execution goes on no more."""
@@ -309,12 +322,29 @@ class Runtime:
 
     async def _recover(self) -> None:
         """Go on with executions whose process has died."""
-        for row in await self.store.stranded():
-            if self.stopping or len(self.running) >= self.config.max_running:
-                return
-            if row.id in self.live:
-                continue
-            await self._or_ended(row, self._recovered(row))
+        self._deaths = self.store.deaths
+        rows = [row for row in await self.store.stranded() if row.id not in self.live]
+        # Each process begins with others, so that they share the work and do not run after the same ones.
+        rows.sort(key=lambda row: crc32(f"{self.runner_id} {row.id}".encode()))
+        left, taking = iter(rows), 0
+
+        async def take() -> None:
+            nonlocal taking
+            for row in left:
+                if self.stopping or len(self.running) + taking >= self.config.max_running:
+                    return
+                taking += 1
+                try:
+                    await self._or_ended(row, self._recovered(row))
+                finally:
+                    taking -= 1
+
+        takers = [self.job(take()) for _ in range(min(TAKERS, len(rows)))]
+        if takers:
+            await asyncio.wait(takers)
+        for error in [taker.exception() for taker in takers]:
+            if error is not None:
+                raise error
 
     async def _recovered(self, row: Row) -> None:
         found = await self.store.find(row.id)
@@ -563,7 +593,10 @@ class Runtime:
             return again
         run.answer(path, answer)
         if run.ledger is not None:
-            await asyncio.shield(run.ledger.ask())
+            kept = run.ledger.ask()
+            await asyncio.wait({kept})
+            if kept.cancelled():  # the execution was lost meanwhile, and whoever has it knows whether it was kept
+                raise KeyError(path)
         return run
 
     async def resume(self, row: Row, path: str, answer: Answer) -> Run | None:

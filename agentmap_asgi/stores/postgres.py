@@ -31,7 +31,7 @@ from .postgres_bells import Belfry, LoopBell
 from .postgres_columns import PostgresColumns
 from .postgres_jobs import Append, Ask, Claim, Create, Do, Write, found
 from .postgres_keeper import Keeper
-from .postgres_link import Connection, Link, key_of, own_fault, said, told
+from .postgres_link import Connection, Link, broken, key_of, own_fault, said, told
 from .postgres_writer import AGAIN, Queue, Writer, unavailable
 from .selecting import selecting
 from .store import FINISHED, MOST_VERSIONS, Batch, Bell, Command, Entry, Filter, Row, Runner, Served, Start, Version
@@ -104,6 +104,7 @@ class PostgresStore:
         self._closed: set[str] = set()
         """Runners that were closed since the store was opened."""
         self._made = 0
+        self.deaths = 0
         self._named: set[str] = set()
         """What the log has said of damaged executions."""
         forked = weakref.WeakMethod(self._forked)
@@ -128,6 +129,7 @@ class PostgresStore:
             self._writer = Writer(self._link, self._writes, self._columns, self._keeper.process)
             self._keeper.forgotten = self._writer.register_again
             self._keeper.heard = self._bells.heard
+            self._keeper.buried = self._mourn
             self._writer.committed = self._tell
             self._keeper.begin()
             self._made = 0
@@ -187,6 +189,11 @@ class PostgresStore:
         if self._keeper.others:
             self._keeper.tell(topic for job in jobs if job.error is None for topic in job.topics())
 
+    def _mourn(self) -> None:
+        """Let the runners here know that a process has died; in the keeper's thread."""
+        self.deaths += 1
+        self._bells.heard(list(self._runners))
+
     # Jobs, given on the event loop.
 
     def _write(self, job: Write[T]) -> asyncio.Future[T]:
@@ -231,8 +238,7 @@ class PostgresStore:
                     if own_fault(exc):
                         job.error = told(exc)
                         break
-                    there = connection is not None and not connection.closed
-                    if there or time.monotonic() >= end:
+                    if not broken(connection, exc) or time.monotonic() >= end:
                         job.error = unavailable("read", exc)
                         logger.warning("The store %s cannot be read: %s", self.shown, said(exc))
                         break

@@ -10,7 +10,7 @@ import json
 import logging
 import os
 import secrets
-import select
+import selectors
 import socket
 import threading
 import time
@@ -51,6 +51,8 @@ class Keeper:
         """Called when this process was forgotten by the others and is known again."""
         self.heard: Callable[[Sequence[str]], None] = lambda topics: None
         """Called with the topics of which others have news."""
+        self.buried: Callable[[], None] = lambda: None
+        """Called when one more of the others has died."""
         self._link = link
         self._news: deque[str] = deque()
         self._told = 0.0
@@ -110,6 +112,9 @@ class Keeper:
                 if not failing:
                     failing = True
                     logger.warning("The server of %s does not answer the heartbeat: %s", self._link.shown, said(exc))
+            except Exception:  # without this thread the process would count as dead
+                logger.exception("Looking after the other processes failed")
+                time.sleep(GLANCE)
             else:
                 if failing:
                     failing = False
@@ -125,7 +130,7 @@ class Keeper:
             sources: list[Any] = [] if self._news else [self._woken]
             if there:
                 sources.append(self._connection)
-            ready, _, _ = select.select(sources, [], [], min(pause, left))
+            ready = _readable(sources, min(pause, left))
             if self._woken in ready:
                 with suppress(BlockingIOError):
                     os.read(self._woken, 4096)
@@ -160,7 +165,10 @@ class Keeper:
             self._greeted = True
             connection.execute("SELECT pg_notify(%s, '[]')", [self._channel])
         self.others = tuple(Peer(*row) for row in connection.execute(LOOK, [self.process]).fetchall())
-        self.dead = self._peers.dead(self.others, time.monotonic(), self._reconnected)
+        dead = self._peers.dead(self.others, time.monotonic(), self._reconnected)
+        new, self.dead = dead - self.dead, dead
+        if new:
+            self.buried()
         if self.dead and now - self._buried >= BURIAL:
             self._buried = now
             connection.execute(BURY, [sorted(self.dead)])
@@ -185,6 +193,14 @@ class Keeper:
             self._connection = connection
             self._beaten = 0.0
         return self._connection
+
+
+def _readable(sources: list[Any], seconds: float) -> list[Any]:
+    """Those that can be read. `select.select` knows no files whose numbers are beyond 1,023."""
+    with selectors.DefaultSelector() as selector:
+        for source in sources:
+            selector.register(source, selectors.EVENT_READ)
+        return [key.fileobj for key, _ in selector.select(max(seconds, 0.0))]
 
 
 def _payloads(news: deque[str]) -> Iterator[str]:

@@ -268,6 +268,16 @@ def said(exc: BaseException) -> str:
     return " ".join(line.strip() for line in text.splitlines() if line.strip()).rstrip(".?")
 
 
+def broken(connection: Connection | None, exc: BaseException) -> bool:
+    """Whether there is no connection any more: it broke off, or the server has just said that it ends it."""
+    if connection is None or connection.closed:
+        return True
+    if isinstance(exc, psycopg.Error) and (exc.sqlstate or "").startswith("57P"):
+        connection.close()
+        return True
+    return False
+
+
 def own_fault(exc: BaseException) -> bool:
     """Whether an error comes from what was to be written or asked, and not from the server or the way to it."""
     if not isinstance(exc, psycopg.Error):

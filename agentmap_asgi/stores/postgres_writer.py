@@ -26,7 +26,7 @@ from . import postgres_sql as sql
 from .jobs import answer
 from .postgres_columns import PostgresColumns
 from .postgres_jobs import Append, Wave, Write, taken
-from .postgres_link import Connection, Link, key_of, own_fault, said, told
+from .postgres_link import Connection, Link, broken, key_of, own_fault, said, told
 from .postgres_sql import LEAVE, MARK, MARKED, REGISTER
 
 logger = logging.getLogger("agentmap_asgi.stores")
@@ -65,8 +65,9 @@ class Writer:
         self._number = 0
         self._todo: list[Write[Any]] = []
         self._doubt: list[Write[Any]] = []
-        """Writes of transaction `_number`, of which it is not known whether it was committed. Those with an error have
-        been told that it was not."""
+        """Writes of transaction `_number`, of which it is not known whether it was committed."""
+        self._refused: set[Write[Any]] = set()
+        """Those of them whose callers were told that they are not made."""
         self._held: set[str] = set()
         """Executions that wait until a doubt is over."""
         self._known: set[str] = set()
@@ -85,7 +86,7 @@ class Writer:
             jobs: list[Write[Any]] = []
             try:
                 # What is in doubt is cleared up also when nobody writes.
-                given = self.queue.get(timeout=RETRY if self._doubt else None)
+                given = self.queue.get(timeout=RETRY if self._doubt or self._todo else None)
                 while True:
                     if isinstance(given, Write):
                         if self._may_be_written(given):
@@ -102,7 +103,7 @@ class Writer:
                     given = self.queue.get_nowait()
             except Empty:
                 pass
-            if jobs or self._doubt:
+            if jobs or self._todo or self._doubt:
                 self._commit(jobs)
         self._leave()
 
@@ -130,7 +131,7 @@ class Writer:
             with connection.transaction():
                 for statement in LEAVE:
                     connection.execute(statement, [self._process])
-        waiting = [job for job in self._doubt if job.error is None]
+        waiting = [*self._todo, *(job for job in self._doubt if job not in self._refused)]
         for job in waiting:
             job.error = StoreUnavailable("The store was closed before the server could be reached again")
         answer(waiting)
@@ -156,9 +157,11 @@ class Writer:
                     self._failing = False
                     logger.warning("The store %s can be written again", self._link.shown)
             except Exception as exc:
-                lost = self._connection is None or bool(self._connection.closed)
+                lost = broken(self._connection, exc)
                 if not lost:  # nothing of it was committed
                     self._todo, self._doubt = [*self._doubt, *self._todo], []
+                    for job in self._todo:
+                        job.error = None
                 if time.monotonic() >= end or not _passing(exc, lost):
                     self._fail(exc)
                     return
@@ -183,7 +186,9 @@ class Writer:
             self._failing = True
             logger.error("The store %s cannot be written: %s", self._link.shown, said(exc))
         self._held = {job.execution for job in self._doubt if isinstance(job, Append)}
-        failed = [*(job for job in self._doubt if not isinstance(job, Append) and job.error is None), *self._todo]
+        refused = [job for job in self._doubt if not isinstance(job, Append) and job not in self._refused]
+        self._refused |= set(refused)
+        failed = [*refused, *self._todo]
         self._todo = []
         for job in failed:
             job.error = unavailable("written", exc)
@@ -210,22 +215,22 @@ class Writer:
         assert self._backend is not None  # noqa: S101
         connection.execute(TERMINATE, self._backend)
         marked = connection.execute(MARKED, [self._process]).fetchone()
-        doubt, self._doubt, self._held = self._doubt, [], set()
-        try:
-            if marked is None or marked[0] != self._number:
-                self._todo = [*(job for job in doubt if job.error is None), *self._todo]
-            elif doubt:
-                for job in doubt:
-                    self._recall(connection, job)
-                self._answer([job for job in doubt if not job.future.done()])
-                logger.info("A transaction of %d writes was committed as its connection broke off", len(doubt))
-        except BaseException:
-            self._doubt = doubt
-            raise
+        doubt = [job for job in self._doubt if job not in self._refused]
+        if marked is None or marked[0] != self._number:
+            for job in doubt:
+                job.error = None  # of one that could not be made, which will be seen again
+            self._todo = [*doubt, *self._todo]
+        elif self._doubt:
+            for job in self._refused:
+                job.undo(connection)
+            for job in doubt:
+                self._recall(connection, job)
+            self._answer(doubt)
+            logger.info("A transaction of %d writes was committed as its connection broke off", len(self._doubt))
+        self._doubt, self._refused, self._held = [], set(), set()
 
     def _recall(self, connection: Connection, job: Write[Any]) -> None:
-        if job.error is not None:
-            job.undo(connection)
+        if job.error is not None:  # it alone could not be made
             return
         try:
             job.value = job.recall(connection, self._columns)
@@ -252,8 +257,7 @@ class Writer:
                 wave.flush()
                 connection.execute("COMMIT")
         except BaseException as exc:
-            if not connection.closed:
-                connection.execute("ROLLBACK")
+            _roll_back(connection)
             if isinstance(exc, errors.DivisionByZero):  # a definition that was there is gone: it goes along next time
                 self._known.clear()
             if not connection.closed and own_fault(exc):
@@ -285,8 +289,7 @@ class Writer:
                 connection.execute("RELEASE one")
             connection.execute("COMMIT")
         except BaseException:
-            if not connection.closed:
-                connection.execute("ROLLBACK")
+            _roll_back(connection)
             raise
         self._known |= defined
         self._registered = self._registering
@@ -323,6 +326,17 @@ class Writer:
         # Until the callers know, what they have given already must not be written after a gap.
         self._unsettled |= failed
         answer(jobs, lambda: self.queue.put(settle))
+
+
+def _roll_back(connection: Connection) -> None:
+    """See that nothing is left of a transaction that has failed. A connection that cannot say so is closed: it may be
+    one that the server is about to end, and what it has committed is looked up over the next one.
+    """
+    if not connection.closed:
+        try:
+            connection.execute("ROLLBACK")
+        except psycopg.Error:
+            connection.close()
 
 
 TERMINATE: Final = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = %s AND backend_start = %s"

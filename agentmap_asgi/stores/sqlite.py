@@ -82,6 +82,7 @@ class SQLiteStore:
     durable = True
     shared = False
     look = 0.2
+    deaths = 0
 
     def __init__(
         self,

@@ -210,6 +210,10 @@ class Store(Protocol):
     """Processes on several machines may use it."""
     look: float
     """Seconds after which one had better look by oneself when a bell has not rung."""
+    deaths: int
+    """How many processes were seen to have died since this one is there. When it grows, the bells of all runners ring;
+    always 0 in a store that does not watch them.
+    """
     namespace: str
 
     async def open(self) -> None:
@@ -286,7 +290,7 @@ class Store(Protocol):
 
     def bell(self, topic: str) -> Bell:
         """Rings when another process has written something of an execution (the topic is its id), has a request for
-        one of a runner's (the runner's id), or has answered a request (its number).
+        one of a runner's or has died (the runner's id), or has answered a request (its number).
         """
 
     async def generation(self, *, bump: bool = False) -> int:

@@ -154,6 +154,7 @@ class TransientStore:
     durable = False
     shared = False
     look = 0.2
+    deaths = 0
 
     def __init__(self, namespace: str = "", keep: int = 1_000) -> None:
         self.namespace = namespace

@@ -13,6 +13,7 @@ from flows import Row, node, service, sheet
 from agentmap_asgi.agents.registry import Call, agent
 from agentmap_asgi.errors import StoreUnavailable
 from agentmap_asgi.execution.runtime import Given
+from agentmap_asgi.services import executions
 from agentmap_asgi.services.agentmap import AgentMapService
 from agentmap_asgi.stores.sqlite import SQLiteStore
 from agentmap_asgi.stores.store import Batch, Runner
@@ -26,11 +27,21 @@ async def said(call: Call) -> str:
     return str(call.options["word"])
 
 
+@agent(idempotent=True)
+async def held(call: Call) -> None:
+    await asyncio.sleep(60)
+
+
 def rows(word: str = "old") -> list[Row]:
     return [
         node("Ask", "suspend", prompt="Well?", output="answer", edge="Part"),
         node("Part", "graph", output="part", context={"workflow": "::Child"}, edge="Last"),
         node("Last", "said", output="last", context={"word": word}),
+        node("First", "said", output="first", context={"word": word}, edge="Then", graph="Later"),
+        node("Then", "suspend", prompt="Well?", output="answer", graph="Later"),
+        node("Fork", "echo", graph="Two", edge="Well|Held"),
+        node("Well", "suspend", prompt="Well?", output="well", graph="Two"),
+        node("Held", "held", graph="Two"),
         node("Deep", "graph", output="deep", context={"workflow": "::Below"}, graph="Child"),
         node("Say", "said", output="said", context={"word": word}, graph="Below"),
     ]
@@ -40,6 +51,12 @@ class Store(SQLiteStore):
     """A store on a disk that can be full, and that calls somebody when a claim is made."""
 
     full = False
+    broken = False
+    """It cannot be written into at all."""
+    gate: asyncio.Event | None = None
+    """What says that an execution waits is written once this is set."""
+    came = 0
+    """Writes that have come to the gate."""
 
     def claimed(self) -> None:
         """Called within a claim."""
@@ -47,6 +64,12 @@ class Store(SQLiteStore):
     async def append(self, batch: Batch) -> bool:
         if self.full:
             raise StoreUnavailable("The disk is full")
+        if self.broken:
+            self.broken, self.full = False, True
+            raise ValueError("It cannot be written")
+        if self.gate is not None and batch.status == "suspended":
+            self.came += 1
+            await self.gate.wait()
         return await super().append(batch)
 
     async def claim(
@@ -57,9 +80,9 @@ class Store(SQLiteStore):
         return found
 
 
-async def opened(folder: Path, word: str = "old", said: Any = said) -> AgentMapService:
-    config = {"storage_url": f"sqlite:///{folder}/runs.db", "patrol_seconds": 0.01}
-    agents = {} if said is None else {"said": said}
+async def opened(folder: Path, word: str = "old", said: Any = said, **settings: Any) -> AgentMapService:
+    config = {"storage_url": f"sqlite:///{folder}/runs.db", "patrol_seconds": 0.01, **settings}
+    agents = {"held": held} if said is None else {"held": held, "said": said}
     made = await to_thread.run_sync(lambda: service(folder, rows(word), config=config, agents=agents))
     made.store = Store(folder / "runs.db", namespace=made.store.namespace, source=str(folder / "flows.csv"))
     await made.start()
@@ -88,6 +111,61 @@ async def test_an_answer_that_cannot_be_kept_leaves_the_execution_waiting(tmp_pa
     await made.resume_execution(name, "answer", 2)
     found = await ended(made, name)
     assert (found["status"], found["result"]["answer"]) == ("completed", 2)
+    await made.aclose()
+
+
+async def test_a_stop_does_not_touch_an_execution_that_has_come_to_wait(tmp_path: Path) -> None:
+    """Also when the store is told of that after the process has let go of it."""
+    made = await opened(tmp_path, shutdown_grace=0.0, cancel_grace=0.01)
+    store = made.store
+    assert isinstance(store, Store)
+    store.gate = asyncio.Event()
+    name = (await made.start_execution("Later", {}))["execution_id"]
+    while not store.came:
+        await asyncio.sleep(0.001)
+    await made._runtime().aclose()
+    store.gate.set()
+    while (row := await store.find(name)) is None or row.status == "running":
+        await asyncio.sleep(0.01)
+    assert row.status == "suspended"
+    await made.aclose()
+    made = await opened(tmp_path)
+    await made.resume_execution(name, "answer", 1)
+    found = await ended(made, name)
+    assert (found["status"], found["result"]["answer"]) == ("completed", 1)
+    await made.aclose()
+
+
+async def test_what_cannot_be_written_ends_the_execution_once_the_store_is_back(tmp_path: Path) -> None:
+    """Until then it cannot be said in the store, and nobody else would see that it goes on no more."""
+    made = await opened(tmp_path)
+    store = made.store
+    assert isinstance(store, Store)
+    store.broken = True
+    name = (await made.start_execution("Later", {}))["execution_id"]
+    while not store.full:
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.1)  # it has been tried, and has failed
+    store.full = False
+    assert (await ended(made, name))["status"] == "interrupted"
+    await made.aclose()
+
+
+async def test_an_answer_to_an_execution_that_is_lost_meanwhile_is_told_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is no cancellation, which would end whoever has given it: the process that has the execution is asked."""
+    monkeypatch.setattr(executions, "ASK_SECONDS", 0.05)
+    made = await opened(tmp_path)
+    store = made.store
+    name = (await made.start_execution("Two", {}))["execution_id"]
+    while not (await made.get_execution_status(name)).get("waiting"):
+        await asyncio.sleep(0.01)
+    while (row := await store.find(name)) is None or row.waits == "[]":
+        await asyncio.sleep(0.01)
+    assert await store.claim(row, await to_thread.run_sync(store.runner)) is not None
+    with pytest.raises(StoreUnavailable, match="does not answer"):
+        await made.resume_execution(name, "answer", 1)
     await made.aclose()
 
 

@@ -113,6 +113,13 @@ class Clients:
                         await self.answer(short["execution_id"], wait["path"])
             await asyncio.sleep(0.02)
 
+    async def over(self, statuses: tuple[str, ...]) -> bool:
+        """Whether all has ended, as far as can be seen; the store may be away just now."""
+        try:
+            return not await self.unfinished(statuses)
+        except StoreUnavailable:
+            return False
+
     async def unfinished(self, statuses: tuple[str, ...] = UNFINISHED) -> int:
         return len(await self.made.store.select(Filter(statuses=statuses, limit=100_000)))
 
@@ -158,7 +165,7 @@ async def work(
     async def all_over() -> None:
         await asyncio.gather(*tasks)
         say("asked")
-        while await crowd.unfinished(("queued", "running") if not answers else UNFINISHED):
+        while not await crowd.over(("queued", "running") if not answers else UNFINISHED):
             await asyncio.sleep(0.02)
 
     over = asyncio.create_task(all_over())
@@ -204,7 +211,7 @@ async def drain(folder: Path, *, answers: bool = True, **given: Any) -> None:
     crowd = Clients(made, folder, 0)
     task = asyncio.create_task(crowd.answering()) if answers else None
     statuses = UNFINISHED if answers else ("queued", "running")
-    while await crowd.unfinished(statuses):
+    while not await crowd.over(statuses):
         await asyncio.sleep(0.02)
     if task is not None:
         task.cancel()

@@ -15,7 +15,7 @@ from wires import Wire
 from writes import FakeBatch, batch, start
 
 from agentmap_asgi.errors import StoreUnavailable, StoreUnusable
-from agentmap_asgi.stores import postgres_upkeep, postgres_writer
+from agentmap_asgi.stores import postgres_link, postgres_upkeep, postgres_writer
 from agentmap_asgi.stores.postgres import PostgresStore
 from agentmap_asgi.stores.postgres_sql import MIGRATIONS
 from agentmap_asgi.stores.store import Entry, Row
@@ -294,6 +294,39 @@ async def test_what_was_committed_as_the_connection_broke_is_not_written_twice(w
         assert claimed is not None
         assert (claimed.fence, claimed.runner) == (2, runner.id)
         assert await store.entries("a") == [Entry("", 1, "x")]
+
+
+async def test_a_server_that_ends_says_so_before_its_connections_close(wire: Wire, schema: str) -> None:
+    """In between a connection seems to be there still, and what it has committed is looked up all the same."""
+    async with opened(wire.url, schema) as store:
+        await store.create(start("a", runner=store.runner().id))
+        assert await store.find("a") is not None
+        for number in range(1, 4):
+            wire.farewell = True
+            assert await store.append(batch("a", ("", number, "x"), sequence=number))
+            assert not wire.farewell
+            assert [entry.sequence for entry in await store.entries("a")] == [*range(1, number + 1)]
+
+
+async def test_a_write_that_cannot_be_made_is_told_so_after_a_break_too(
+    wire: Wire, schema: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was found out in a transaction that broke off."""
+    found_out: list[BaseException] = []
+
+    def told(exc: BaseException) -> BaseException:
+        if not found_out:
+            wire.cut()
+        found_out.append(exc)
+        return postgres_link.told(exc)
+
+    monkeypatch.setattr(postgres_writer, "told", told)
+    async with opened(wire.url, schema) as store:
+        given = [store.create(start("a", owner="a\0b")), store.create(start("b"))]
+        with anyio.fail_after(60):
+            results: list[Any] = await asyncio.gather(*given, return_exceptions=True)
+        assert [type(result) for result in results] == [ValueError, type(None)]
+        assert len(found_out) == 2
 
 
 async def test_what_nobody_was_told_of_is_taken_up_again(

@@ -5,11 +5,17 @@ from __future__ import annotations
 import contextlib
 import select
 import socket
+import struct
 import tempfile
 import threading
 from pathlib import Path
 
 from postgresql import Server
+
+READY = b"Z\0\0\0\5I"
+"""The server waits for the next command."""
+_FIELDS = b"SFATAL\0VFATAL\0C57P01\0Mterminating connection due to administrator command\0\0"
+FAREWELL = b"E" + struct.pack("!i", len(_FIELDS) + 4) + _FIELDS
 
 
 class Wire:
@@ -26,6 +32,8 @@ class Wire:
         """The server hears, and is not heard."""
         self.down = False
         """Nobody comes through."""
+        self.farewell = False
+        """The next who commits is told of it, and then that the server ends; the connection stays open."""
         self.swallowed = 0
         """Bytes that were not heard."""
         self._thread = threading.Thread(target=self._carry, daemon=True)
@@ -67,6 +75,9 @@ class Wire:
             if data and from_server and self.mute:
                 self.swallowed += len(data)
             elif data:
+                if from_server and self.farewell and b"COMMIT\0" in data:
+                    self.farewell = False
+                    data = data.removesuffix(READY) + FAREWELL
                 other.sendall(data)
         except OSError:
             data = b""
