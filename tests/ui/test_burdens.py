@@ -19,7 +19,7 @@ EVENTS = 1006
 IN_SIGHT = 60
 """Rows of a list that are drawn, at the most."""
 ROUNDS = 3
-"""Times are the best of so many; other programs run on the machine, too."""
+"""Times are the best of so many at the most; other programs run on the machine, too."""
 
 SEEN = """
 window.seen = { frames: 0, batches: 0, rows: 0, measured: [], tasks: [], useful: null }
@@ -88,7 +88,10 @@ async def test_the_first_paint_is_near(browser: Browser, tmp_path: Path) -> None
     """
     html = resources.files("agentmap_asgi.ui").joinpath("static/index.html").read_text(encoding="utf-8")
     named = set(re.findall(r'(?:href|src)="([\w.]+\.(?:js|css|svg))"', html))
-    assert min([await first_paint(browser, tmp_path, named) for _ in range(ROUNDS)]) < 1_000
+    for _ in range(ROUNDS):
+        if (took := await first_paint(browser, tmp_path, named)) < 1_000:
+            break
+    assert took < 1_000
 
 
 async def test_a_list_grows_without_weight(browser: Browser, tmp_path: Path) -> None:
@@ -116,12 +119,11 @@ async def test_a_list_grows_without_weight(browser: Browser, tmp_path: Path) -> 
         assert await page.evaluate("seen.measured") == []
 
 
-@pytest.mark.parametrize(("view", "rows"), [("graph", 0), ("timeline", 150), ("events", EVENTS)])
+@pytest.mark.parametrize(("view", "rows"), [("graph", 0), ("timeline", 100), ("events", EVENTS)])
 async def test_a_long_run_is_watched(view: str, rows: int, browser: Browser, tmp_path: Path) -> None:
     """A thousand events that come at once are drawn once a frame; each row is made once, only those in sight are, and
     nothing makes the browser lay out the page in between. No task is long.
     """
-    longest = []
     for _ in range(ROUNDS):
         world = World()
         async with visited(browser, tmp_path, world) as visit:
@@ -139,8 +141,10 @@ async def test_a_long_run_is_watched(view: str, rows: int, browser: Browser, tmp
             assert seen["rows"] <= rows
             assert seen["batches"] <= 2 * seen["frames"] + 10
             assert await page.locator(".event, .gantt-row").count() <= IN_SIGHT
-            longest.append(max(seen["tasks"], default=0))
             if view == "events":
                 await expect(page.get_by_text(f"{EVENTS} of {EVENTS}")).to_be_visible()
                 await expect(page.locator(".event.completed")).to_be_visible()
-    assert min(longest) < 200
+        longest = max(seen["tasks"], default=0)
+        if longest < 200:
+            break
+    assert longest < 200

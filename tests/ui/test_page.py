@@ -152,7 +152,9 @@ async def test_what_came_of_it_is_seen_first(browser: Browser, tmp_path: Path) -
 
 
 async def test_a_run_is_shown_as_it_was_read(browser: Browser, tmp_path: Path) -> None:
-    """What a node was given is told by the version that the execution began with, not by the one served now."""
+    """What a node was given is told by the version that the execution began with, not by the one served now; and what
+    has changed since.
+    """
     async with visited(browser, tmp_path) as visit:
         page = visit.page
         made = await visit.start("Hello", {"name": "Ada"})
@@ -167,6 +169,11 @@ async def test_a_run_is_shown_as_it_was_read(browser: Browser, tmp_path: Path) -
         details = page.get_by_role("complementary", name="Node")
         await expect(details.locator("dt").first).to_have_text("name")
         await expect(details.locator("dd").first).to_have_text("Ada")
+        await visit.go("workflow/flows%3A%3AHello/versions")
+        await expect(page.get_by_text("served now")).to_have_count(1)
+        await page.get_by_role("button", name="Compare with now").click()
+        await expect(page.get_by_role("heading", name=re.compile("^From .* to now"))).to_be_visible()
+        await expect(page.locator("pre.value")).to_contain_text("greeting")
 
 
 async def test_what_happened_last_is_shown(browser: Browser, tmp_path: Path) -> None:
@@ -405,9 +412,9 @@ async def test_texts_are_only_texts(browser: Browser, tmp_path: Path) -> None:
 
 
 async def test_errors_say_what_to_do(browser: Browser, tmp_path: Path) -> None:
-    """Unknown pages, workflows and executions; an empty folder."""
+    """Unknown pages, workflows and executions; nothing to wait for or to list; a server that is gone."""
     async with visited(browser, tmp_path) as visit:
-        visit.expected.add(404)
+        visit.expected |= {404, "ERR_INTERNET_DISCONNECTED"}
         page = visit.page
         await visit.go("nowhere")
         await expect(page.get_by_role("heading", name="There is no such page")).to_be_visible()
@@ -416,8 +423,21 @@ async def test_errors_say_what_to_do(browser: Browser, tmp_path: Path) -> None:
         await expect(page.get_by_role("button", name="Try again")).to_be_visible()
         await visit.go("waiting")
         await expect(page.get_by_text("Nothing waits for you")).to_be_visible()
-        await visit.go("workflow/flows%3A%3AHello/versions")
-        await expect(page.get_by_text("served now")).to_be_visible()
+        await visit.go("executions")
+        await expect(page.get_by_text("Nothing has been run yet. Choose a workflow and run it.")).to_be_visible()
+
+        await page.context.set_offline(True)
+        await visit.go("workflow/flows%3A%3AHello")
+        await expect(page.get_by_role("alert")).to_contain_text("The server cannot be reached")
+        await page.context.set_offline(False)
+        await page.get_by_role("button", name="Try again").click()
+        await expect(page.get_by_role("heading", name="Hello")).to_be_visible()
+
+        await to_thread.run_sync((tmp_path / "flows.csv").write_text, "GraphName,Node\n")
+        await visit.service.reload()
+        await visit.go("workflows")
+        await expect(page.get_by_role("heading", name="No workflows yet")).to_be_visible()
+        await expect(page.get_by_text("Put a CSV file with the columns GraphName, Node and Edge")).to_be_visible()
 
 
 async def test_the_keyboard_reaches_everything(browser: Browser, tmp_path: Path) -> None:

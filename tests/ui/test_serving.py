@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import httpx
@@ -229,6 +230,31 @@ async def test_the_page_goes_with_the_docs(tmp_path: Path) -> None:
         lambda: subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     )
     assert run.stdout.strip() == "[]"
+
+
+async def test_the_page_costs_the_operations_nothing(tmp_path: Path) -> None:
+    """A request takes the same calls of functions, whether the page is on or off."""
+
+    async def calls(on: bool) -> int:
+        service = await service_of(tmp_path, World(), {"enable_docs": on})
+        counts: list[int] = []
+        async with calling(AgentMapApp(service=service)) as http:
+            for _ in range(5):
+                counts.append(0)
+
+                def note(frame: FrameType, event: str, argument: object, at: int = len(counts) - 1) -> None:
+                    counts[at] += event == "call" and "agentmap_asgi" in frame.f_code.co_filename
+
+                sys.setprofile(note)
+                try:
+                    answer = await http.post("/execute", json={"graph_name": "Hello", "initial_state": {"name": "Ada"}})
+                finally:
+                    sys.setprofile(None)
+                assert answer.json()["success"]
+        await service.aclose()
+        return min(counts)
+
+    assert await calls(True) == await calls(False) > 20
 
 
 FORM = {"content-type": "application/x-www-form-urlencoded"}

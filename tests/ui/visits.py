@@ -172,8 +172,8 @@ class Visit:
     """The address of the mount, with a slash at its end."""
     wrong: list[str] = field(default_factory=list)
     """What should not be: errors, and requests that leave the mount."""
-    expected: set[int] = field(default_factory=set)
-    """Statuses of refusals that the test provokes; the browser notes each in its console."""
+    expected: set[int | str] = field(default_factory=set)
+    """Statuses of refusals that the test provokes, or other words; the browser notes each in its console."""
 
     async def go(self, where: str) -> None:
         await self.page.goto(f"{self.root}ui/#/{where}")
@@ -212,7 +212,8 @@ async def visiting(browser: Browser, service: AgentMapService, root: str, **opti
     visit = Visit(page, service, root)
 
     def console(message: Any) -> None:
-        refused = any(f"status of {status} " in message.text for status in visit.expected)
+        words = (f"status of {one} " if isinstance(one, int) else one for one in visit.expected)
+        refused = any(word in message.text for word in words)
         if message.type in ("error", "warning") and not refused:
             visit.wrong.append(f"{message.type}: {message.text}")
 

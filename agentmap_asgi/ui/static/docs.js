@@ -12,6 +12,9 @@ let described
 const nameOf = (reference) => reference.split("/").at(-1)
 const resolve = (schema) => (schema?.$ref ? described.components.schemas[nameOf(schema.$ref)] || {} : schema || {})
 
+// A description, whose `words of code` are shown as such.
+const prose = (text = "") => text.split(/`([^`]+)`/).map((part, at) => (at % 2 ? h("code", {}, part) : part))
+
 // A type in words; models are links.
 function typeOf(schema) {
   if (!schema) return "anything"
@@ -51,7 +54,7 @@ function properties(schema) {
   if (!rows.length) return h("p", { class: "hint" }, "Any fields.")
   return h("div", { class: "table-frame", tabIndex: 0, role: "region", "aria-label": "Fields" }, h("table", {}, h("thead", {}, h("tr", {}, ["Field", "Type", "Meaning"].map((one) => h("th", { scope: "col" }, one)))),
     h("tbody", {}, rows.map(([name, part]) => h("tr", {}, h("th", { scope: "row" }, h("code", {}, name), needed.has(name) ? h("span", { class: "required" }, " required") : null),
-      h("td", {}, typeOf(part)), h("td", {}, part.description || ""))))))
+      h("td", {}, typeOf(part)), h("td", {}, prose(part.description)))))))
 }
 
 function operations() {
@@ -70,7 +73,7 @@ function tryOut(one) {
     const choices = parameter.schema?.enum
     const input = choices ? h("select", { id }, h("option", { value: "" }, "–"), choices.map((value) => h("option", { value }, value)))
       : h("input", { id, type: "text", required: parameter.required, placeholder: parameter.schema?.type || "" })
-    return { parameter, input, element: h("div", { class: "field" }, h("label", { htmlFor: id }, parameter.name, h("span", { class: "required" }, ` ${parameter.in}${parameter.required ? ", required" : ""}`)), input, h("span", { class: "hint" }, parameter.description || "")) }
+    return { parameter, input, element: h("div", { class: "field" }, h("label", { htmlFor: id }, parameter.name, h("span", { class: "required" }, ` ${parameter.in}${parameter.required ? ", required" : ""}`)), input, h("span", { class: "hint" }, prose(parameter.description))) }
   })
   const kinds = Object.keys(one.requestBody?.content || {}).sort((a) => (a === "application/json" ? -1 : 1))
   const kind = kinds.length > 1 ? h("select", { id: fresh("kind") }, kinds.map((value) => h("option", { value }, value))) : null
@@ -130,15 +133,15 @@ function tryOut(one) {
   return form
 }
 
-const answers = (one, fits) => h("dl", {}, Object.entries(one.responses).filter(([status]) => fits(Number(status))).map(([status, { description, content }]) => [h("dt", {}, `${status} ${description}`),
+const answers = (one, fits) => h("dl", {}, Object.entries(one.responses).filter(([status]) => fits(Number(status))).map(([status, { description, content }]) => [h("dt", {}, `${status} `, prose(description)),
   h("dd", {}, content ? Object.entries(content).map(([kind, { schema }]) => h("div", {}, h("code", {}, kind), " ", kind.includes("json") ? typeOf(schema) : null)) : h("span", { class: "hint" }, "no content"))]))
 
 function operationView(one) {
   const bodies = Object.entries(one.requestBody?.content || {})
   return [h("p", { class: "crumb" }, h("a", { href: "#/" }, "Operations"), ` / ${sectionOf(one)}`),
-    h("h1", {}, one.summary || one.operationId), h("p", { class: "address" }, h("span", { class: `method ${one.method}` }, one.method.toUpperCase()), " ", h("code", {}, one.path)), one.description ? h("p", {}, one.description) : null,
+    h("h1", {}, one.summary || one.operationId), h("p", { class: "address" }, h("span", { class: `method ${one.method}` }, one.method.toUpperCase()), " ", h("code", {}, one.path)), one.description ? h("p", {}, prose(one.description)) : null,
     one.parameters?.length ? [h("h2", {}, "Parameters"), h("div", { class: "table-frame", tabIndex: 0, role: "region", "aria-label": "Parameters" }, h("table", {}, h("thead", {}, h("tr", {}, ["Name", "In", "Type", "Meaning"].map((text) => h("th", { scope: "col" }, text)))),
-      h("tbody", {}, one.parameters.map((part) => h("tr", {}, h("th", { scope: "row" }, h("code", {}, part.name), part.required ? h("span", { class: "required" }, " required") : null), h("td", {}, part.in), h("td", {}, typeOf(part.schema)), h("td", {}, part.description || ""))))))] : null,
+      h("tbody", {}, one.parameters.map((part) => h("tr", {}, h("th", { scope: "row" }, h("code", {}, part.name), part.required ? h("span", { class: "required" }, " required") : null), h("td", {}, part.in), h("td", {}, typeOf(part.schema)), h("td", {}, prose(part.description)))))))] : null,
     bodies.map(([kind, { schema }]) => [h("h2", {}, "Body ", h("code", {}, kind)), schema?.type === "string" ? h("p", { class: "hint" }, "A file.") : [schema?.$ref ? h("p", {}, typeOf(schema)) : null, properties(schema)]]),
     h("h2", {}, "Answers"), answers(one, (status) => status < 400), h("details", {}, h("summary", {}, "Refusals"), answers(one, (status) => status >= 400)),
     tryOut(one)]
@@ -147,7 +150,7 @@ function operationView(one) {
 function modelView(name) {
   const schema = described.components.schemas[name]
   if (!schema) return h("div", { class: "empty" }, h("h1", {}, "There is no such model"))
-  return [h("p", { class: "crumb" }, h("a", { href: "#/" }, "Operations"), " / models"), h("h1", {}, name), schema.description ? h("p", {}, schema.description) : null, properties(schema),
+  return [h("p", { class: "crumb" }, h("a", { href: "#/" }, "Operations"), " / models"), h("h1", {}, name), schema.description ? h("p", {}, prose(schema.description)) : null, properties(schema),
     h("details", {}, h("summary", {}, "JSON Schema"), h("pre", { class: "value", tabIndex: 0 }, json(schema)))]
 }
 
@@ -179,7 +182,7 @@ async function show() {
   const all = operations()
   const current = kind === "operation" ? all.find((one) => one.operationId === name) : null
   document.title = `${current?.summary || (kind === "model" ? name : "Operations")} · API`
-  fill(main, h("div", { class: "manual" }, h("nav", { class: "index", "aria-label": "Operations" }, list(all, current)),
+  fill(main, h("div", { class: kind ? "manual at-one" : "manual" }, h("nav", { class: "index", "aria-label": "Operations" }, list(all, current)),
     h("div", { class: "article" }, kind === "model" ? modelView(name) : current ? operationView(current) : overview(all))))
 }
 

@@ -150,6 +150,7 @@ export async function executionPage({ main, signal, parts: [id, first = "", chos
 
   const link = (one) => executionLink(id, `/${one || "graph"}`)
   let waiting = ""
+  let concluded = false
   const drawDocument = () => {
     const done = FINISHED.has(document_.status)
     fill(head, badge(document_.status), h("span", {}, "started ", time(document_.started_at || document_.created_at)), done ? h("span", {}, `took ${seconds(document_.execution_time)}`) : null,
@@ -163,8 +164,9 @@ export async function executionPage({ main, signal, parts: [id, first = "", chos
       : h("button", { type: "button", class: "danger", onclick: () => confirmDialog("End this execution now?", "Cancel it", async () => { document_ = await post(executionPath(id, "/cancel")); drawDocument() }) }, "Cancel…"))
     failure.hidden = !document_.error
     if (document_.error) fill(failure, failed(document_, definition, (from, version) => retryDialog(model.nodes.get(from)?.key || from, version), link))
-    outcome.hidden = document_.status !== "completed" || !document_.result
-    if (!outcome.hidden) fill(outcome, gave(document_.result, definition, link))
+    concluded = document_.status === "completed" && Boolean(document_.result)
+    outcome.hidden = !concluded || tab === "state" // which shows all of it
+    if (concluded) fill(outcome, gave(document_.result, definition, link))
     const open = document_.waiting || []
     const said = open.map((one) => one.path).join("\n")
     waits.hidden = !open.length
@@ -191,6 +193,7 @@ export async function executionPage({ main, signal, parts: [id, first = "", chos
   for (const place of [bar, outcome]) place.addEventListener("click", turn)
   const switchTo = (name) => {
     tab = name
+    outcome.hidden = !concluded || tab === "state"
     fill(bar, tabs(TABS, tab, link))
     const [big, side] = views[tab]
     fill(view, side ? h("div", { class: "split" }, big, side) : big)
