@@ -22,7 +22,8 @@ ROUNDS = 3
 """Times are the best of so many at the most; other programs run on the machine, too."""
 
 SEEN = """
-window.seen = { frames: 0, batches: 0, rows: 0, measured: [], tasks: [], useful: null }
+const drawn = new Set()
+window.seen = { frames: 0, batches: 0, rows: 0, again: 0, measured: [], tasks: [], useful: null }
 const frame = () => {
   seen.frames += 1
   const there = seen.useful === null && document.querySelector('main .card')
@@ -36,7 +37,11 @@ new PerformanceObserver((list) => {
 new MutationObserver((changes) => {
   seen.batches += 1
   const added = changes.flatMap((change) => [...change.addedNodes])
-  seen.rows += added.filter((node) => node.matches?.('.event, .gantt-row, tbody tr')).length
+  for (const row of added.filter((node) => node.matches?.('.event, .gantt-row, tbody tr'))) {
+    seen.rows += 1
+    if (drawn.has(row.textContent)) seen.again += 1
+    drawn.add(row.textContent)
+  }
 }).observe(document, { childList: true, subtree: true })
 for (const name of ['clientHeight', 'clientWidth', 'scrollHeight', 'offsetHeight', 'offsetTop']) {
   const { prototype } = name in Element.prototype ? Element : HTMLElement
@@ -48,8 +53,8 @@ for (const name of ['getBoundingClientRect', 'scrollIntoView']) {
   Element.prototype[name] = function (...given) { seen.measured.push(name); return work.apply(this, given) }
 }
 """
-"""Notes frames, how often and how many rows were drawn, what makes the browser lay the page out at once, and tasks of
-50 ms and more; and when the frame with the first workflow was there.
+"""Notes frames, how often and how many rows were drawn (`again`: as they had been), what makes the browser lay the page
+out at once, and tasks of 50 ms and more; and when the frame with the first workflow was there.
 """
 
 WEIGHT = "performance.getEntriesByType('resource').reduce((sum, one) => sum + one.decodedBodySize, 0)"
@@ -62,7 +67,7 @@ USEFUL = """new Promise((done) => {
 async def begin(page: Page) -> None:
     """Note from now on, when what was begun has come to rest."""
     await page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
-    await page.evaluate("Object.assign(seen, { frames: 0, batches: 0, rows: 0, measured: [], tasks: [] })")
+    await page.evaluate("Object.assign(seen, { frames: 0, batches: 0, rows: 0, again: 0, measured: [], tasks: [] })")
 
 
 async def first_paint(browser: Browser, folder: Path, named: set[str]) -> float:
@@ -139,6 +144,7 @@ async def test_a_long_run_is_watched(view: str, rows: int, browser: Browser, tmp
             seen: dict[str, Any] = await page.evaluate("seen")
             assert seen["measured"] == []
             assert seen["rows"] <= rows
+            assert seen["again"] == 0
             assert seen["batches"] <= 2 * seen["frames"] + 10
             assert await page.locator(".event, .gantt-row").count() <= IN_SIGHT
             if view == "events":
