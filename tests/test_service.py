@@ -390,11 +390,18 @@ def test_a_definition_tells_nodes_edges_and_schemas(tmp_path: Path) -> None:
 
 
 def test_a_workflow_can_be_drawn(tmp_path: Path) -> None:
-    """As an object, as Mermaid, and as DOT."""
+    """As an object, as Mermaid, as DOT, and as a graph of networkx with what the object says."""
     made = service(tmp_path, ROWS)
     assert {n["id"] for n in made.draw_workflow("Flow", "json")["nodes"]} == {"A", "B"}
     assert made.draw_workflow("Flow", "mermaid").startswith("flowchart")
     assert made.draw_workflow("Flow", "dot").startswith("digraph")
+    graph = made.draw_workflow("Flow", "networkx")
+    assert (list(graph), list(graph.edges(data="kind")), graph.graph["entry"]) == (
+        ["A", "B"],
+        [("A", "B", "edge")],
+        "A",
+    )
+    assert graph.nodes["A"]["agent_type"] == made.draw_workflow("Flow", "json")["nodes"][0]["agent_type"]
 
 
 def test_a_file_is_validated_without_being_kept(tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def document(run: Shown, *, shown: str | None = None, shared: bool = False) -> d
         "tags": list(facts.tags),
         "attempt": run.attempt,
         "retry_of": facts.retry_of,
-        "usage": usage_shown(run.usage),
+        "usage": usage_shown(usage) if (usage := run.usage) else {},
     }
     if not ended:
         found["progress"] = {"nodes_done": run.done, "current": run.current}

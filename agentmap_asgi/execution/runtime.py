@@ -481,7 +481,7 @@ class Runtime:
         self.live[run.id] = run
         # One without records was accepted, and no more.
         go = partial(run.go_on, run.extra.ready, recovered=recovered) if run.records else run.start
-        self._when_free(run, go)
+        self._when_free(run, go, self.full)
 
     def end(self, run: Run, how: Callable[[], None]) -> None:
         """End a restored run; that needs no slot."""
@@ -512,8 +512,7 @@ class Runtime:
         self.submit(run)
         return await kept
 
-    def _when_free(self, run: Run, go: Callable[[], None]) -> None:
-        full = self.full
+    def _when_free(self, run: Run, go: Callable[[], None], full: bool) -> None:
         if self.engine.elsewhere(run, full):
             self.engine.hand_over(run)
         elif full:
@@ -684,7 +683,7 @@ class Runtime:
         """Start a run, or queue it until a slot is free."""
         self.live[run.id] = run
         run.queued = self.full
-        self._when_free(run, run.start)
+        self._when_free(run, run.start, run.queued)
 
     def ended(self, run: Run) -> None:
         if run.parent is not None:

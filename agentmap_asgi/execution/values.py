@@ -53,7 +53,7 @@ def _copy(value: Any, depth: int) -> tuple[Any, int]:
     if kind is dict:
         if depth >= MAX_DEPTH:
             raise _Refused(f"is nested deeper than {MAX_DEPTH}, or contains itself")
-        fields = {}
+        fields: dict[str, Any] = {}
         size = 2
         for key, item in value.items():
             if key.__class__ is not str:
@@ -64,6 +64,14 @@ def _copy(value: Any, depth: int) -> tuple[Any, int]:
             if item.__class__ is str and item.isascii():
                 fields[key] = item
                 size += len(item) + 2
+                continue
+            if item is None or item is True or item is False:
+                fields[key] = item
+                size += 4
+                continue
+            if item.__class__ is int and INT_MIN <= item <= INT_MAX:
+                fields[key] = item
+                size += 8
                 continue
             try:
                 fields[key], item_size = _copy(item, depth + 1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Collection, Mapping
 from typing import Any, Final
@@ -11,6 +10,7 @@ from urllib.parse import parse_qs, quote
 from starlette.requests import Request
 from starlette.types import Receive, Scope
 
+from ..execution.identity import random_bytes
 from ..workflows.checks import RESERVED
 from .calls import Calls
 
@@ -70,7 +70,10 @@ class Exchange:
         self.workflow: str | None = None
         """The workflow that was asked for, and the execution that came of it; for the audit log."""
         self.execution_id: str | None = None
-        self.request_id = self._named_by_host() or self._named_by_client() or os.urandom(16).hex()
+        named = self._named_by_host() if "workflow_context" in scope.get("state", _NOTHING) else None
+        if named is None and b"x-request-id" in self.headers:
+            named = self._named_by_client()
+        self.request_id = named or random_bytes().hex()
 
     def said(self, name: str) -> str | None:
         """A text that a middleware of the host has put into `request.state.workflow_context`."""

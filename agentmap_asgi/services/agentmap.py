@@ -236,9 +236,15 @@ class AgentMapService(Executions):
     def draw_workflow(self, graph_name: str, form: Literal["json"]) -> dict[str, Any]: ...
     @overload
     def draw_workflow(self, graph_name: str, form: Literal["mermaid", "dot", "svg"]) -> str: ...
-    def draw_workflow(self, graph_name: str, form: str = "json") -> dict[str, Any] | str:
-        """The graph as an object, as Mermaid or DOT text, or as an SVG image (which takes a while when it is large)."""
+    @overload
+    def draw_workflow(self, graph_name: str, form: Literal["networkx"]) -> Any: ...
+    def draw_workflow(self, graph_name: str, form: str = "json") -> Any:
+        """The graph as an object, as Mermaid or DOT text, as an SVG image (which takes a while when it is large), or as
+        a `networkx.MultiDiGraph` for analyses of your own: its nodes and edges have what the object says of them.
+        """
         drawn = drawing.to_dict(self.catalogue.find(graph_name), self.registry)
+        if form == "networkx":
+            return drawing.to_networkx(drawn)
         return drawn if form == "json" else _DRAWN[form](drawn)
 
     async def redraw(self, drawn: Mapping[str, Any], form: str) -> str:

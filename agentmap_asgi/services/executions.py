@@ -153,7 +153,9 @@ class Executions:
         self, graph_name: str, initial_state: Any, context: Mapping[str, Any] | None, options: CallOptions | None
     ) -> tuple[Run | None, dict[str, Any]]:
         """(a new run, started and kept; or None and the document of the one that its idempotency key led to)."""
-        runtime = await self._ready_runtime()
+        runtime = self._runtime()
+        if runtime.runner is None or self.versions.waiting:
+            await self._ready_runtime()
         runtime.admit()
         workflow = self._healthy(graph_name)
         run_context: dict[str, Any] = {}

@@ -113,6 +113,18 @@ def to_dict(workflow: Workflow, registry: Registry | None = None) -> dict[str, A
     }
 
 
+def to_networkx(drawn: Mapping[str, Any]) -> Any:
+    """The drawing that `to_dict` describes as a `networkx.MultiDiGraph`; edges have `kind` and `label`."""
+    import networkx  # type: ignore[import-untyped]  # a tenth of a second of start-up, and running needs none of it
+
+    graph = networkx.MultiDiGraph(graph_id=drawn["graph_id"], entry=drawn["entry"])
+    for node in drawn["nodes"]:
+        graph.add_node(node["id"], **{name: what for name, what in node.items() if name != "id"})
+    for edge in drawn["edges"]:
+        graph.add_edge(edge["source"], edge["target"], kind=edge["kind"], label=edge["label"])
+    return graph
+
+
 def to_mermaid(drawn: Mapping[str, Any]) -> str:
     """The drawing that `to_dict` describes as a Mermaid flowchart."""
     numbers = _numbers(drawn)

@@ -173,9 +173,10 @@ def survey(targets: Mapping[K, Collection[K]], starts: Iterable[K]) -> Survey[K]
                     if len(members) > 1 or name in targets[name]:
                         cyclic.append(members)
     finished.reverse()
-    rows = {name: at for at, name in enumerate(targets)}
-    for members in cyclic:
-        members.sort(key=rows.__getitem__)
+    if cyclic:
+        rows = {name: at for at, name in enumerate(targets)}
+        for members in cyclic:
+            members.sort(key=rows.__getitem__)
     return Survey(finished, component, cyclic)
 
 
@@ -201,13 +202,15 @@ def loops(targets: Mapping[K, Collection[K]], entry: K, *, effort: Effort | None
     The header of a loop is the node it is entered at; of several, the one in the earliest row. Edges from inside into
     the header are loop-back edges; without them, the loops inside show themselves.
     """
+    found: Loops[K] = Loops()
+    whole = survey(targets, [entry])
+    if not whole.cyclic:
+        return found
     rows = {name: at for at, name in enumerate(targets)}
     incoming: dict[K, list[K]] = {name: [] for name in targets}
     for name, names in targets.items():
         for target in dict.fromkeys(names):
             incoming[target].append(name)
-    found: Loops[K] = Loops()
-    whole = survey(targets, [entry])
     regions, reachable = whole.cyclic, whole.component
     for members in regions:
         inside = frozenset(members)

@@ -83,24 +83,23 @@ class _Paths:
             for route in (self.nodes[name].edge, self.nodes[name].on_success, self.nodes[name].on_failure)
             if len(named(route)) > 1 and not isinstance(route, FunctionRoute)
         ]
-        self.below: dict[str, set[str]] = {}
+        self.below = {target: self._reached(target) for _, route in self.forks for target in named(route)}
         """The target of a fork -> all nodes that its branch can run."""
-        if self.forks:
-            import networkx  # type: ignore[import-untyped]  # a tenth of a second of start-up, and running needs none
 
-            graph = networkx.DiGraph(self.after)
-            self.below = {
-                target: networkx.descendants(graph, target) | {target}
-                for target in {target for _, route in self.forks for target in named(route)}
-                if target in graph
-            }
+    def _reached(self, start: str) -> set[str]:
+        found, look = {start}, [start]
+        for name in look:
+            new = [target for target in self.after[name] if target not in found]
+            found.update(new)
+            look += new
+        return found
 
     def branches(self, fork: Iterable[str]) -> dict[str, str]:
         """The nodes that only one branch of a fork runs, in order, each with the target its branch begins with."""
         found: dict[str, str] = {}
         shared = set()
         for target in fork:
-            for name in self.below.get(target, ()):
+            for name in self.below[target]:
                 if name in found:
                     shared.add(name)
                 found[name] = target
