@@ -62,6 +62,23 @@ def nursery(forks: Nursery) -> Iterator[Nursery]:
 
 
 @pytest.fixture(scope="session")
+def dbos_forks() -> Iterator[Nursery]:
+    """As `forks`, for processes whose engine is DBOS, which takes long to import."""
+    from processes import Nursery
+
+    made = Nursery("agentmap_asgi.engines.dbos", "sqlalchemy.dialects.postgresql.psycopg")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def dbos_nursery(dbos_forks: Nursery) -> Iterator[Nursery]:
+    """The same for one test, whose processes end with it."""
+    yield dbos_forks
+    dbos_forks.sweep()
+
+
+@pytest.fixture(scope="session")
 def postgres() -> Iterator[Server]:
     """A PostgreSQL server; each test has a schema of its own in it."""
     if sys.platform == "win32":

@@ -76,7 +76,7 @@ class DBOSEngine:
         assert executor is not None  # noqa: S101
         listens = self.config.run_executions and self.config.patrol_seconds > 0
         self._mine = await to_thread.run_sync(
-            instance.acquire, self.url, self.namespace, executor, listens, self._segment
+            instance.acquire, self.url, self.namespace, executor, listens, self.config.worker_lease, self._segment
         )
         at_once, every_second = self.config.max_running_everywhere, self.config.max_starts_per_second
         await DBOS.register_queue_async(

@@ -23,6 +23,15 @@ PROTOCOL: Final = 1
 """Of our workflow: its arguments, its steps and what they return. Processes with another one leave it alone."""
 WORKFLOW: Final = "agentmap_asgi.segment"
 
+NOTICING: Final[dict[str, Any]] = {
+    "application_name": "agentmap-asgi-dbos",
+    "keepalives_idle": 5,
+    "keepalives_interval": 3,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 15_000,
+}
+"""A server that is gone without a word is noticed after about fifteen seconds."""
+
 _PLAIN: Final = frozenset(f"{ascii_lowercase}{digits}-")
 
 Segment = Callable[[str, int, str], Awaitable[str]]
@@ -50,8 +59,10 @@ async def segment(namespace: str, execution_id: str, fence: int) -> str:
     return await run(execution_id, fence, workflow_id)
 
 
-def acquire(url: str, namespace: str, executor: str, listens: bool, run: Segment) -> bool:
+def acquire(url: str, namespace: str, executor: str, listens: bool, lease: float, run: Segment) -> bool:
     """Have DBOS running, with `run` for the segments of a namespace. Blocks. True when the instance is ours.
+
+    After `lease` seconds a process that stands still holds no rows any more that others wait for.
 
     Raises StoreUnusable when DBOS cannot use the database, or the process has an instance of ours for another one.
     """
@@ -68,7 +79,7 @@ def acquire(url: str, namespace: str, executor: str, listens: bool, run: Segment
             )
         _segments[namespace] = run  # it may be given something as soon as DBOS runs
         try:
-            mine = _launched(url, namespace, executor, listens)
+            mine = _launched(url, namespace, executor, listens, lease)
         except BaseException as exc:
             del _segments[namespace]
             if not isinstance(exc, Exception):
@@ -79,13 +90,15 @@ def acquire(url: str, namespace: str, executor: str, listens: bool, run: Segment
         return mine
 
 
-def _launched(url: str, namespace: str, executor: str, listens: bool) -> bool:
+def _launched(url: str, namespace: str, executor: str, listens: bool, lease: float) -> bool:
     config: DBOSConfig = {
         "name": application(namespace),
         "system_database_url": url,
         "application_version": f"{application(namespace)}-{PROTOCOL}",
         "executor_id": executor,
         "serializer": DBOSPortableJSONSerializer(),
+        "sys_db_idle_transaction_timeout_sec": lease,
+        "db_engine_kwargs": {"connect_args": {n: v for n, v in NOTICING.items() if f"{n}=" not in url}},
         "log_level": "CRITICAL",  # what matters to executions is said by the engine
         "console_log_level": "CRITICAL",
     }

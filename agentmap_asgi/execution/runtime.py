@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import suppress
 from contextvars import Context
 from dataclasses import replace
@@ -54,6 +54,8 @@ PATIENCE: Final = 500
 """Looks, ten milliseconds apart, whether a sub-workflow is back."""
 TAKERS: Final = 16
 """Executions that are brought back at once."""
+TAKING: Final = 2.0
+"""Seconds that are waited for them."""
 MOST_PRUNED: Final = 500
 """Executions that are forgotten in one write."""
 
@@ -105,6 +107,8 @@ class Runtime:
         """When the server around it was told to stop."""
         self.runner: Runner | None = None
         self.runner_id: str | None = None
+        self._taking: set[str] = set()
+        """Executions that are being brought back."""
         self._deaths = 0
         """Processes that had died when it was looked for executions that nobody runs."""
         self.writes_steps = store.durable and config.durability != "exit"
@@ -323,28 +327,28 @@ class Runtime:
     async def _recover(self) -> None:
         """Go on with executions whose process has died."""
         self._deaths = self.store.deaths
-        rows = [row for row in await self.store.stranded() if row.id not in self.live]
+        rows = [row for row in await self.store.stranded() if row.id not in self.live and row.id not in self._taking]
         # Each process begins with others, so that they share the work and do not run after the same ones.
         rows.sort(key=lambda row: crc32(f"{self.runner_id} {row.id}".encode()))
-        left, taking = iter(rows), 0
+        left = iter(rows)
+        takers = [self.job(self._take(left)) for _ in range(min(TAKERS - len(self._taking), len(rows)))]
+        if takers:  # what takes long, because somebody holds a lock, holds up nothing else
+            await asyncio.wait(takers, timeout=TAKING)
 
-        async def take() -> None:
-            nonlocal taking
-            for row in left:
-                if self.stopping or len(self.running) + taking >= self.config.max_running:
-                    return
-                taking += 1
-                try:
-                    await self._or_ended(row, self._recovered(row))
-                finally:
-                    taking -= 1
-
-        takers = [self.job(take()) for _ in range(min(TAKERS, len(rows)))]
-        if takers:
-            await asyncio.wait(takers)
-        for error in [taker.exception() for taker in takers]:
-            if error is not None:
-                raise error
+    async def _take(self, rows: Iterator[Row]) -> None:
+        for row in rows:
+            if self.stopping or len(self.running) + len(self._taking) >= self.config.max_running:
+                return
+            self._taking.add(row.id)
+            try:
+                await self._or_ended(row, self._recovered(row))
+            except StoreUnavailable as exc:
+                logger.warning("%s: it cannot be taken on just now: %s", row.id, exc.message)
+                return
+            except Exception:  # the next look tries again
+                logger.exception("%s: taking it on failed", row.id)
+            finally:
+                self._taking.discard(row.id)
 
     async def _recovered(self, row: Row) -> None:
         found = await self.store.find(row.id)

@@ -237,7 +237,7 @@ def _execution(one: Stored, effects: Counter[str], durability: str, over: bool) 
         yield "it waits for nothing"
     if one.status in ("failed", "cancelled"):
         yield f"nothing here fails: {one.document and one.document['error']}"
-    if one.status == "interrupted" and one.graph != "Once":
+    if one.status == "interrupted" and one.graph not in ("Once", "Poison"):
         yield f"all its nodes may run again: {one.document and one.document['error']}"
 
     # P2: each visit ends once, and in one that completed, all of them.

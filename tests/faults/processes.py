@@ -76,12 +76,13 @@ class Worker:
 class Nursery:
     """Makes workers. Those that a test leaves behind are killed when it ends."""
 
-    def __init__(self) -> None:
+    def __init__(self, *modules: str) -> None:
+        """`modules` are those that it imports besides, for workers that need them."""
         self._folder = tempfile.mkdtemp()
         self._place = str(Path(self._folder) / "nursery")
         self._workers: list[Worker] = []
         self._process = subprocess.Popen(
-            [sys.executable, str(HERE / "worker.py"), self._place],
+            [sys.executable, str(HERE / "worker.py"), self._place, *modules],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

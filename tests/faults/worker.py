@@ -7,6 +7,8 @@ line through a socket, whose end is also how its death is seen.
 from __future__ import annotations
 
 import asyncio
+import ctypes
+import importlib
 import json
 import logging
 import os
@@ -183,6 +185,18 @@ async def work(
     say(f"closed {time.monotonic() - began:.3f} {crowd.refused}")
 
 
+async def stay(folder: Path, **given: Any) -> None:
+    """Run executions until SIGTERM comes."""
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    made = await asyncio.to_thread(lambda: service(folder, **given))
+    await patiently(made.start)
+    say("started")
+    await stop.wait()
+    await made.aclose()
+    say("closed")
+
+
 async def _reloading(made: AgentMapService, folder: Path, seed: int) -> None:
     turn = 0
     while True:
@@ -308,7 +322,7 @@ async def hold(folder: Path, *, seconds: float) -> None:
 
 
 PROGRAMS: dict[str, Callable[..., Awaitable[None]]] = {
-    program.__name__: program for program in (work, drain, drain_others, race, opening, hold)
+    program.__name__: program for program in (work, stay, drain, drain_others, race, opening, hold)
 }
 
 
@@ -323,6 +337,8 @@ def child(connection: socket.socket) -> None:
     os.dup2(connection.fileno(), 1)
     connection.close()
     folder = Path(given.pop("folder"))
+    if network := given.pop("network", ""):
+        network_of(network)
     log = os.open(folder / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(log, 2)
     sys.stdin = os.fdopen(0, closefd=False)
@@ -332,7 +348,18 @@ def child(connection: socket.socket) -> None:
     asyncio.run(PROGRAMS[given.pop("what")](folder, **given))  # type: ignore[arg-type]
 
 
-def nursery(place: str) -> None:
+def network_of(place: str) -> None:
+    """Let this process have the network of a namespace (os.setns comes with Python 3.12)."""
+    there = os.open(place, os.O_RDONLY)
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.setns(there, 0):
+        raise OSError(ctypes.get_errno(), f"The namespace {place} cannot be entered")
+    os.close(there)
+
+
+def nursery(place: str, *modules: str) -> None:
+    for name in modules:
+        importlib.import_module(name)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     listening = socket.socket(socket.AF_UNIX)
     listening.bind(place)
@@ -359,4 +386,4 @@ def nursery(place: str) -> None:
 
 
 if __name__ == "__main__":
-    nursery(sys.argv[1])
+    nursery(*sys.argv[1:])

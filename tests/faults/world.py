@@ -100,6 +100,8 @@ def rows(mark: str = "") -> list[Row]:
         effect("Quick", "A", edge="B"),
         node("B", "echo", inputs="a", output="b", edge="C", graph="Quick"),
         effect("Quick", "C"),
+        effect("Poison", "A", edge="P"),
+        node("P", "poison", inputs="a", output="p", graph="Poison"),
     ]
 
 
@@ -112,6 +114,7 @@ KEYS: Final[dict[str, tuple[str, ...]]] = {
     "Pair": ("S#1", "J#1"),
     "Once": ("A#1", "O#1", "B#1"),
     "Quick": ("A#1", "C#1"),
+    "Poison": ("A#1",),
 }
 """What has an effect in a workflow that completes: the ends of its idempotency keys."""
 VISITS: Final[dict[str, tuple[str, ...]]] = {
@@ -122,6 +125,7 @@ VISITS: Final[dict[str, tuple[str, ...]]] = {
     "Pair": ("S#1", "V#1", "W#1", "J#1"),
     "Once": ("A#1", "O#1", "B#1"),
     "Quick": ("A#1", "B#1", "C#1"),
+    "Poison": ("A#1", "P#1"),
 }
 """The nodes of the execution itself that finish in one that completes."""
 WAITS: Final[dict[str, tuple[str, ...]]] = {"Asks": ("W#1",), "Nest": ("G#1/W#1",), "Pair": ("V#1", "W#1")}
@@ -177,6 +181,7 @@ class Agents:
             "effect_in_thread": agent(idempotent=True)(self._in_thread),
             "once": once,
             "asks": agent(idempotent=True)(self._asks),
+            "poison": agent(idempotent=True)(self._poison),
         }
 
     def _did(self, call: Call) -> str:
@@ -222,11 +227,18 @@ class Agents:
 
         return asks
 
+    @property
+    def _poison(self) -> Callable[[Call], Any]:
+        async def poison(call: Call) -> None:
+            os._exit(1)
+
+        return poison
+
 
 def settings(folder: Path, *, storage: str = "", **given: Any) -> AgentMapConfig:
     more: dict[str, Any] = {"patrol_seconds": 0.05, "shutdown_grace": GRACE, "max_recoveries": 1_000_000, **given}
     where: dict[str, Any] = placed(folder) or {"storage_url": f"sqlite:///{storage or folder / STORE}"}
-    return AgentMapConfig(namespace="world", **where, **more)
+    return AgentMapConfig(**{"namespace": "world", **where, **more})
 
 
 def placed(folder: Path) -> dict[str, Any]:
