@@ -136,6 +136,11 @@ async def test_what_came_of_it_is_seen_first(browser: Browser, tmp_path: Path) -
         result = page.get_by_role("region", name="Result")
         await expect(result).to_be_in_viewport()
         assert await result.locator("dt, dd").all_inner_texts() == ["farewell", "Bye Ada!", "greeting", "Hello Ada!"]
+        await page.get_by_role("button", name="Run again…").click()
+        dialog = page.get_by_role("dialog")
+        await expect(dialog.get_by_label("From")).to_have_value("start")
+        await dialog.get_by_role("button", name="What would run?").click()
+        await expect(dialog).to_contain_text("keeps 0 results")
 
         made = await visit.start("Fails", {"name": "Ada"})
         await visit.go(f"execution/{made['execution_id']}")
@@ -145,7 +150,6 @@ async def test_what_came_of_it_is_seen_first(browser: Browser, tmp_path: Path) -
         await expect(error).to_contain_text("When the cause is gone, run it again from there")
         world.works = True
         await error.get_by_role("button", name="Run again from Second…").click()
-        dialog = page.get_by_role("dialog")
         await expect(dialog.get_by_label("From")).to_have_value("Second#1")
         await dialog.get_by_role("button", name="Run again", exact=True).click()
         await expect(result).to_contain_text("done")
@@ -328,6 +332,7 @@ async def test_a_run_is_cancelled_and_deleted(browser: Browser, tmp_path: Path) 
         await page.get_by_role("dialog").get_by_role("button", name="Cancel it").click()
         await expect(page.locator(".facts .badge").first).to_have_text(re.compile("cancelled"))
         await expect(page.locator("[data-node=Gate]")).to_have_attribute("data-state", "cut")
+        await expect(page.get_by_role("heading", name="It was cancelled")).to_be_visible()
         await page.get_by_role("button", name="Delete…").click()
         await page.get_by_role("dialog").get_by_role("button", name="Delete it").click()
         await expect(page.get_by_text("Nothing has been run yet")).to_be_visible()

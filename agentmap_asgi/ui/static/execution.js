@@ -103,9 +103,15 @@ export async function executionPage({ main, signal, parts: [id, first = "", chos
     }
   }
 
+  const ask = (box) => {
+    document.body.append(box)
+    box.showModal()
+    signal.addEventListener("abort", () => box.close(), { once: true }) // it goes with its view
+  }
+
   function retryDialog(from, latest) {
     const visits = model.visits.length > MOST_VISITS ? model.visits.filter((one) => one.key === from || model.nodes.get(one.node) === one) : model.visits
-    const choice = h("select", { id: fresh("from") }, [["failed", "what failed or did not end"], ["start", "the beginning"], ...visits.map((one) => [one.key, one.key])]
+    const choice = h("select", { id: fresh("from") }, [...(document_.status === "completed" ? [] : [["failed", "what failed or did not end"]]), ["start", "the beginning"], ...visits.map((one) => [one.key, one.key])]
       .map(([value, text]) => h("option", { value, selected: value === from }, text)))
     const version = h("select", { id: fresh("definition") }, [["pinned", "the version it began with"], ["latest", "the version that is served now"]].map(([value, text]) => h("option", { value, selected: latest && value === "latest" }, text)))
     const patch = h("textarea", { id: fresh("patch"), rows: 3, spellcheck: false, placeholder: "{ … }" })
@@ -136,16 +142,14 @@ export async function executionPage({ main, signal, parts: [id, first = "", chos
       h("div", { class: "field" }, h("label", { htmlFor: choice.id }, "From"), choice), h("div", { class: "field" }, h("label", { htmlFor: version.id }, "Workflow"), version),
       h("div", { class: "field" }, h("label", { htmlFor: patch.id }, "Fields to change (JSON, optional)"), patch), outcome, wrong,
       h("div", { class: "actions" }, sure, h("button", { type: "button", onclick: () => attempt(true) }, "What would run?"), h("button", { type: "button", onclick: () => box.close() }, "Close"))))
-    document.body.append(box)
-    box.showModal()
+    ask(box)
   }
 
   function confirmDialog(question, what, work) {
     const title = fresh("confirm")
     const box = h("dialog", { "aria-labelledby": title, onclose: () => box.remove() }, h("h2", { id: title }, question),
       h("div", { class: "actions" }, h("button", { type: "button", class: "danger", onclick: () => { box.close(); act(work) } }, what), h("button", { type: "button", onclick: () => box.close() }, "Back")))
-    document.body.append(box)
-    box.showModal()
+    ask(box)
   }
 
   const link = (one) => executionLink(id, `/${one || "graph"}`)
@@ -163,6 +167,7 @@ export async function executionPage({ main, signal, parts: [id, first = "", chos
       h("button", { type: "button", onclick: () => confirmDialog("Delete this execution, its state and its events?", "Delete it", async () => { await call("DELETE", executionPath(id)); location.hash = "#/executions" }) }, "Delete…")]
       : h("button", { type: "button", class: "danger", onclick: () => confirmDialog("End this execution now?", "Cancel it", async () => { document_ = await post(executionPath(id, "/cancel")); drawDocument() }) }, "Cancel…"))
     failure.hidden = !document_.error
+    failure.className = document_.status === "cancelled" ? "notice" : "notice error"
     if (document_.error) fill(failure, failed(document_, definition, (from, version) => retryDialog(model.nodes.get(from)?.key || from, version), link))
     concluded = document_.status === "completed" && Boolean(document_.result)
     outcome.hidden = !concluded || tab === "state" // which shows all of it
@@ -290,8 +295,9 @@ function failed({ error, graph_id, graph_name, status }, definition, again, link
   const { code, message, node, source } = error
   const lasting = LASTING.has(code)
   const there = (definition.nodes || []).some((one) => one.id === node)
+  if (status === "cancelled") return [h("h2", {}, "It was cancelled"), h("p", {}, "What was done before is kept, and an execution that is run again goes on from there.")]
   return [h("h2", {}, node ? `${node} failed` : status === "interrupted" ? "It was interrupted" : "It failed"), h("p", {}, message),
-    h("p", { class: "hint" }, code, source?.file ? [" · ", h("a", { href: workflowLink(graph_id || graph_name, "source") }, `${source.file}, row ${source.row}`)] : ""),
+    h("p", { class: "hint" }, code, source?.row ? [" · ", h("a", { href: workflowLink(graph_id || graph_name, "source") }, `${source.file}, row ${source.row}`)] : ""),
     h("p", {}, lasting ? "This will not pass by itself. Correct the row or what it calls, have the files read again, and run it with the version that is served then; results of the nodes before it are kept."
       : "When the cause is gone, run it again from there; results of the nodes before it are kept."),
     h("div", { class: "actions" }, h("button", { type: "button", onclick: () => again(there ? node : "failed", lasting) }, there ? `Run again from ${node}…` : "Run again from there…"))]
