@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 from starlette.exceptions import HTTPException
 
 from ..errors import AgentMapError, StoreUnavailable, StoreUnusable
+from ..execution.document import document
 from ..services.agentmap import AgentMapService
 from ..services.executions import LOOK_SECONDS, CallOptions, call_options
 from ..stores.store import GOING
@@ -104,7 +105,9 @@ class Calls:
                         break
             if not run.settled:
                 return Called(service._shown(run), True, False)
-        return Called(await service._document(run, shared=not (self.formats or self.filters)), False, False)
+        if run.lost:  # another process has it
+            return Called(await service._document(run), False, False)
+        return Called(document(run, shared=not (self.formats or self.filters)), False, False)
 
     async def _through_override(
         self,

@@ -168,9 +168,10 @@ async def _answer(
     exchange: Exchange, graph_name: str, found: Mapping[str, Any], given: Mapping[str, Any] | None, formats: bool
 ) -> dict[str, Any]:
     calls = exchange.calls
-    links = {"workflow": exchange.workflow_link(graph_name)}
     if "execution_id" in found and "status" in found:  # unless an override has made something else of it
         links = execution_links(exchange, found, graph_name)
+    else:
+        links = {"workflow": exchange.workflow_link(graph_name)}
     document = {**found, "links": links}
     if formats or calls.filters:
         context = run_context(exchange, given)

@@ -116,7 +116,7 @@ class Face(Calls):
                 host_answer = await authenticate(exchange, None)
             elif operation.name in self._shown:
                 host_answer = None if operation.parameters else await way_in(exchange)
-            elif operation.name not in self.public:
+            elif (self.asks or exchange.principal is not None) and operation.name not in self.public:
                 host_answer = await authenticate(exchange, operation.scope)
             if host_answer is not None:
                 response = host_answer

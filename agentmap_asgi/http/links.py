@@ -24,8 +24,13 @@ def execution_link(exchange: Exchange, execution_id: str) -> str:
 def execution_links(exchange: Exchange, document: Mapping[str, Any], workflow: str) -> dict[str, str]:
     """The links of a document. `workflow` is a name or an id of its workflow."""
     own = execution_link(exchange, document["execution_id"])
-    links = {"self": own, "events": own + "/events", "stream": own + "/stream"}
-    links |= {"graph": own + "/graph", "nodes": own + "/nodes"}
+    links = {
+        "self": own,
+        "events": own + "/events",
+        "stream": own + "/stream",
+        "graph": own + "/graph",
+        "nodes": own + "/nodes",
+    }
     if document["status"] in FINISHED:
         links["retry"] = own + "/retry"
     else:

@@ -38,7 +38,7 @@ async def test_a_run_answers_its_document(service: AgentMapService) -> None:
     assert document["nodes_executed"] == 2
     assert document["execution_time"] > 0
     own = f"/executions/{document['execution_id']}"
-    links = {"self": own} | {name: f"{own}/{name}" for name in ("events", "stream", "graph", "retry")}
+    links = {"self": own} | {name: f"{own}/{name}" for name in ("events", "stream", "graph", "nodes", "retry")}
     assert document["links"] == links | {"workflow": "/Hello"}
     assert "outputs" not in document
 
