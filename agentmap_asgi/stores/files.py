@@ -131,6 +131,9 @@ def connect(path: Path, busy_timeout: float, *, checked: bool = True, upgrade: b
             _check(connection, path)
         if upgrade and _version(connection) < len(MIGRATIONS):
             migrate(connection, MIGRATIONS)
+    except UnicodeDecodeError as exc:  # in the words with which SQLite says what is wrong
+        connection.close()
+        raise StoreUnusable(f"The store {path} is damaged, or no store: it holds texts that are none") from exc
     except sqlite3.DatabaseError as exc:
         connection.close()
         if getattr(exc, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):

@@ -166,8 +166,8 @@ class Note(Job[None]):
 
 def own_fault(exc: BaseException) -> bool:
     """Whether an error comes from what was to be written, and not from the file or the disk."""
-    if not isinstance(exc, sqlite3.Error):
-        return not isinstance(exc, OSError | MemoryError | StoreUnavailable)
+    if not isinstance(exc, sqlite3.Error):  # of a damaged file, SQLite's own words may be none
+        return not isinstance(exc, OSError | MemoryError | StoreUnavailable | UnicodeDecodeError)
     if isinstance(exc, sqlite3.OperationalError):
         return getattr(exc, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR
     return isinstance(

@@ -256,6 +256,8 @@ class SQLiteStore:
                 job.error = told(exc)
             elif getattr(exc, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
                 job.error = StoreDamaged(job.execution, str(exc))
+            elif isinstance(exc, UnicodeDecodeError):
+                job.error = StoreDamaged(job.execution, "it holds texts that are none")
             else:
                 job.error = unavailable("read", exc)
 

@@ -63,6 +63,8 @@ def check(path: Path) -> Report:
             _look(connection, report)
     except StoreUnusable as exc:
         report.reasons.append(exc.message)
+    except UnicodeDecodeError:
+        report.reasons.append(f"The store {path} is damaged: it holds texts that are none")
     except sqlite3.DatabaseError as exc:
         report.reasons.append(f"The store {path} is damaged: {exc}")
     return report

@@ -25,6 +25,7 @@ from agentmap_asgi.stores.locks import FileLock, RunnerFiles, file_system
 from agentmap_asgi.stores.schema import APPLICATION_ID, MIGRATIONS
 from agentmap_asgi.stores.sqlite import SQLiteStore
 from agentmap_asgi.stores.store import Entry, Filter, Row, Runner
+from agentmap_asgi.stores.upkeep import check
 
 pytestmark = pytest.mark.anyio
 
@@ -138,6 +139,15 @@ async def test_a_large_file_that_was_cut_off_is_refused(kept: Path, monkeypatch:
     monkeypatch.setattr(files, "SMALL", 0)
     os.truncate(kept, kept.stat().st_size - 8_192)
     assert "damaged" in await refusal(kept)
+
+
+async def test_a_schema_that_is_no_text_is_refused(kept: Path) -> None:
+    """SQLite says what is wrong in words that hold the damaged ones."""
+    whole = kept.read_bytes()
+    place = whole.index(b"CREATE TABLE entries") + 8
+    kept.write_bytes(whole[:place] + b"\x81\xfe" + whole[place + 2 :])
+    assert "damaged" in await refusal(kept)
+    assert "damaged" in (await asyncio.to_thread(check, kept)).reasons[0]
 
 
 async def test_a_page_that_was_overwritten_is_refused(kept: Path) -> None:
