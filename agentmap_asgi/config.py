@@ -20,6 +20,7 @@ SERVERS: Final = ("postgresql://", "postgres://")
 """How the URLs of stores on a server begin."""
 SECRET_VARIABLE: Final = "AGENTMAP_SECRET_"  # noqa: S105
 """How variables begin that hold secrets of an app without a host."""
+LEAST_SECRET: Final = 32
 _TEXTS: Final = Sequence[str]
 _TABLE: Final = Mapping[str, Any] | None
 
@@ -148,6 +149,10 @@ class AgentMapConfig:
     max_wait_days: float = _setting(
         30.0, "Days an answer is waited for at the longest; then the wait expires as by its own Timeout. 0: no bound."
     )
+    link_secret: str = _setting(
+        "", "What one-time links to waits are signed with, at least 32 characters; no links without it.", secret=True
+    )
+    link_days: float = _setting(7.0, "Days that a one-time link is good for, at the most.")
     max_state_bytes: int = _setting(4 * 1024 * 1024, "Size of an execution's state as JSON.")
     max_output_bytes: int = _setting(1024 * 1024, "Size of one node's output as JSON.")
     max_running: int = _setting(256, "Executions that run at once in this process.", least=1)
@@ -229,6 +234,8 @@ class AgentMapConfig:
             from .providers import providers_of
 
             providers_of(self.providers)
+        if self.link_secret and len(self.link_secret) < LEAST_SECRET:
+            raise ConfigError(f"The setting link_secret is too short: take {LEAST_SECRET} random characters or more")
         if self.durability not in DURABILITIES:
             raise ConfigError(f"The setting durability is one of {', '.join(DURABILITIES)}, not {self.durability!r}")
         if self.engine not in ENGINES:

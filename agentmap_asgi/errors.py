@@ -11,6 +11,9 @@ AgentMapError
 │   ├── UnknownExecution
 │   ├── ExecutionConflict    the execution is not in a state for this
 │   ├── AnswerGone           what was waited for has expired
+│   ├── LinkUnknown          a one-time link that was not made here
+│   ├── LinkExpired
+│   ├── LinkUsed
 │   ├── KeyReused            an idempotency key came with another request before
 │   ├── StoreUnavailable
 │   ├── Overloaded
@@ -170,6 +173,27 @@ class AnswerGone(RequestRefused):
     """The wait has expired; the execution has gone on without an answer."""
 
     code = "gone"
+    status = 410
+
+
+class LinkUnknown(RequestRefused):
+    """The link is not one of this service; look whether the whole of it was copied."""
+
+    code = "link_unknown"
+    status = 404
+
+
+class LinkExpired(RequestRefused):
+    """The link was good until a time that is over; ask whoever sent it for a new one."""
+
+    code = "link_expired"
+    status = 410
+
+
+class LinkUsed(RequestRefused):
+    """What the link asks has been answered, or is asked no more."""
+
+    code = "link_used"
     status = 410
 
 

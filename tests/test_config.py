@@ -203,6 +203,7 @@ SAMPLES: dict[str, Any] = {
     "sql_url": "sqlite://",
     "http_allow": ["api.example.com"],
     "host_parameters": ["access_token"],
+    "link_secret": "x" * 40,
     "http_private": ["10.0.0.0/8"],
     "providers": {"house": {"base_url": "http://10.0.0.7", "attempts": 2}},
 }

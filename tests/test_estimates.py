@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from agentmap_asgi.agents.registry import Call
 from agentmap_asgi.execution.waits import Suspend
-from agentmap_asgi.services.estimates import MOST, Durations, estimate
+from agentmap_asgi.services.estimates import MOST, MOST_PLACES, Durations, estimate
 from agentmap_asgi.testing import FakeClock
 
 pytestmark = pytest.mark.anyio
@@ -105,3 +105,83 @@ async def test_time_spent_waiting_for_people_does_not_count(tmp_path: Path) -> N
             assert (waiting["status"], waiting["estimated_completion"]) == ("suspended", None)
             await made.resume_execution(waiting["execution_id"], data=1)
         assert not any(len(known) for known in made._durations.values())
+
+
+@pytest.mark.parametrize("storage", ["memory://", "sqlite:///{}"])
+async def test_a_forecast_knows_the_way(storage: str, tmp_path: Path) -> None:
+    """Where the work differs by branch, those that went the same way count, from the node on that runs; with half of
+    that node's time over, half of it is left. A new process has it from the store.
+    """
+    clock = FakeClock()
+    chance = random.Random(2)
+    held, reached = asyncio.Event(), asyncio.Event()
+
+    async def work(call: Call) -> Any:
+        if call.state.get("hold") == call.node.name:
+            reached.set()
+            await held.wait()
+        clock.advance(float(call.node.options["seconds"]) * chance.uniform(0.9, 1.1))
+
+    config = {"storage_url": storage.format(tmp_path / "store.db")}
+    agents: dict[str, Any] = {"work": work}
+    rows = [
+        node("First", "work", context={"seconds": 10}, edge="func:way(Short|Long)"),
+        node("Short", "work", context={"seconds": 20}),
+        node("Long", "work", context={"seconds": 400}, edge="Last"),
+        node("Last", "work", context={"seconds": 40}),
+    ]
+    options: dict[str, Any] = {
+        "config": config,
+        "clock": clock,
+        "agents": agents,
+        "functions": {"way": lambda state: state["way"]},
+    }
+
+    async def forecast(made: Any, **state: Any) -> dict[str, Any]:
+        held.clear()
+        reached.clear()
+        begun = await made.start_execution("Flow", state)
+        await reached.wait()
+        clock.advance(state.get("after", 0))
+        found: dict[str, Any] = (await made.get_execution_status(begun["execution_id"]))["estimate"]
+        await made.cancel_execution(begun["execution_id"])
+        return found
+
+    async def look(made: Any) -> None:
+        begun = await forecast(made, way="Long", hold="First")
+        assert begun["samples"] == 20
+        short = await forecast(made, way="Short", hold="Short")
+        assert (short["samples"], 16 < short["p50_seconds_left"] < 24) == (10, True), short
+        long = await forecast(made, way="Long", hold="Long")
+        assert (long["samples"], 352 < long["p50_seconds_left"] < 528) == (10, True), long
+        half = await forecast(made, way="Long", hold="Long", after=200)
+        assert 192 < half["p50_seconds_left"] < 288, half
+        over = await forecast(made, way="Short", hold="Short", after=300)
+        assert "longer than any before" in over["reason"]
+
+    async with serving(tmp_path, rows, **options) as made:
+        for number in range(20):
+            await made.execute_workflow("Flow", {"way": "Long" if number % 2 else "Short"})
+        await look(made)
+    if storage != "memory://":
+        async with serving(tmp_path, rows, **options) as made:
+            workflow = made.catalogue.find("Flow")
+            await made._ready_runtime()
+            await made._remember(workflow)
+            await asyncio.gather(*made._runtime()._jobs)
+            await look(made)
+
+
+def test_of_branches_the_longest_counts() -> None:
+    """And when one of them is not known, the whole execution does."""
+    known = Durations([100.0] * 5)
+    for _ in range(5):
+        known.note(("A", 1), 10.0, 30.0)
+        known.note(("B", 1), 50.0, 60.0)
+    found = estimate(known, 40.0, loops=False, places=[(("A", 1), 5.0), (("B", 1), 5.0)])
+    assert (found["p50_seconds_left"], found["samples"]) == (55.0, 5)
+    found = estimate(known, 40.0, loops=False, places=[(("A", 1), 5.0), (("C", 1), 5.0)])
+    assert found["p50_seconds_left"] == 60.0
+    for number in range(2 * MOST_PLACES):
+        known.note((f"N{number}", 1), 1.0, 1.0)
+    assert known.samples((f"N{2 * MOST_PLACES - 1}", 1)) == 0

@@ -28,7 +28,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "services.metrics",
         "services.versions",
     ),
-    ("services.agentmap", "services.executions", "services.migration"),
+    ("services.agentmap", "services.executions", "services.links", "services.migration"),
     ("http", "ui"),
     ("app", "services.fastapi", "services.mounting", "services.operation_routes"),
     ("", "__main__", "cases", "commands", "pytest_plugin", "testing"),

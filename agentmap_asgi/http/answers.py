@@ -72,6 +72,28 @@ class Nodes(Answer):
     total_count: int = Field(description="How many there are without `after` and `limit`.")
 
 
+class MadeLinks(Answer):
+    """One-time links, each with its `token` and where it leads (`href`)."""
+
+    links: list[State]
+
+
+class Linked(Answer):
+    """What the holder of a one-time link is asked."""
+
+    execution_id: str
+    graph_name: str
+    assignee: str | None
+    expires_at: str
+    wait: State
+
+
+class LinkAnswered(Answer):
+    """The answer is kept."""
+
+    answered: Literal[True]
+
+
 class Retry(Answer):
     """The new execution; or of a dry run: the `nodes` that would run, and how many results it `keeps`."""
 

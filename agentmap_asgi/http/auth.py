@@ -15,7 +15,7 @@ from .exchange import Exchange
 from .keys import Keys, Scope
 from .problems import forbidden, unauthenticated
 
-_IDS: Final = ("execution_id", "thread_id")
+_IDS: Final = ("execution_id", "thread_id", "token")
 
 
 async def authenticate(exchange: Exchange, scope: Scope | None) -> Response | None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from typing import Any, Final, NamedTuple, TypeVar
 
 from starlette.exceptions import HTTPException
+from starlette.responses import Response
 
 from ..errors import AgentMapError, StoreUnavailable, StoreUnusable
 from ..execution.document import document
@@ -66,6 +67,10 @@ class Calls:
         self._kept: set[asyncio.Future[Any]] = set()
         self._unusable = ""
         """Why the store cannot be used, as the log has it already."""
+
+    async def page(self, exchange: Any, name: str, headers: Mapping[str, str]) -> Response | None:
+        """A file of the page; None where the page is off."""
+        raise NotImplementedError
 
     @property
     def description(self) -> dict[str, Any]:

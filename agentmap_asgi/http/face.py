@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
@@ -14,6 +15,7 @@ from ..services.agentmap import AgentMapService
 from .auth import audited, authenticate, way_in
 from .calls import Calls, logger
 from .exchange import Exchange
+from .linking import PLACE, hide
 from .openapi import document
 from .operations import OPERATIONS, Operation
 from .origins import refuse_foreign
@@ -53,6 +55,7 @@ class Face(Calls):
             "docs": self.config.enable_docs if docs is None else docs,
             "metrics": self._instruments.metrics is not None,
             "audit": self._instruments.audit is not None and audit is not False,
+            "links": bool(self.config.link_secret),
         }
         self.operations = tuple(row for row in OPERATIONS if served[row.needs])
         self.pages = _pages() if served["docs"] else ()
@@ -64,6 +67,7 @@ class Face(Calls):
             close = nearest(name, names)
             hint = f"; did you mean {close!r}?" if close else f"; they are {', '.join(names)}"
             raise ConfigError(f"public={name!r} is no operation{hint}")
+        self.public |= {row.name for row in self.operations if row.open}
         if self.keys is None and service.context.authenticate is None:
             self._say_who_is_asked(guarded, named)
 
@@ -85,6 +89,14 @@ class Face(Calls):
                 "The dependencies guard the workflows but do not say who calls, so all callers that pass share their "
                 "executions: give principal=Depends(...) to include_agentmap_routes"
             )
+
+    async def page(self, exchange: Exchange, name: str, headers: Mapping[str, str]) -> Response | None:
+        """A file of the page; None where the page is off."""
+        if not self.pages:
+            return None
+        from .pages import sent  # as above
+
+        return await sent(exchange, name, headers)
 
     @cached_property
     def description(self) -> dict[str, Any]:
@@ -108,6 +120,8 @@ class Face(Calls):
     async def answer(self, exchange: Exchange, operation: Operation | Refusal) -> Response:
         """The response to a request, whatever happens. `operation` may be the reason why there is none."""
         code: str | None = None
+        if exchange.path.startswith(PLACE):
+            hide(exchange)
         try:
             host_answer = None
             if isinstance(operation, WrongMethod) and operation.names <= self.public:

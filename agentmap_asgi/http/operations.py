@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, NamedTuple
 from pydantic import BaseModel
 from starlette.responses import Response
 
-from . import executing, executions, operating, paging, reading, schemas, sse
+from . import executing, executions, linking, operating, paging, reading, schemas, sse
 from .exchange import Exchange
 from .keys import Scope
 from .tables import CSV_TYPE
@@ -55,8 +55,10 @@ class Operation:
     texts: tuple[str, ...] = ()
     """Further content types of the answer."""
     problems: tuple[int, ...] = ()
-    needs: Literal["", "docs", "metrics", "audit"] = ""
+    needs: Literal["", "docs", "metrics", "audit", "links"] = ""
     """What has to be enabled for it to be served."""
+    open: bool = False
+    """No credentials are asked for: what is in the path is one."""
 
     @property
     def parameters(self) -> tuple[str, ...]:
@@ -342,6 +344,46 @@ OPERATIONS: Final = (
         body=schemas.ResumeBody,
         answer="Visible",
         problems=(*EXECUTION_PROBLEMS, *BODY_PROBLEMS, 409, 410),
+    ),
+    Operation(
+        method="POST",
+        path="/executions/{execution_id}/links",
+        name="execution_links",
+        handler=linking.make,
+        summary="Make one-time links to what an execution waits for",
+        scope="run",
+        body=schemas.LinksBody,
+        optional_body=True,
+        answer="MadeLinks",
+        statuses=(201,),
+        problems=(*EXECUTION_PROBLEMS, *BODY_PROBLEMS, 409),
+        needs="links",
+    ),
+    Operation(
+        method="GET",
+        path=linking.PLACE + "{token}",
+        name="link",
+        handler=linking.show,
+        summary="What the holder of a one-time link is asked; changes nothing",
+        scope="read",
+        answer="Linked",
+        texts=("text/html",),
+        problems=(404, 410, 503),
+        needs="links",
+        open=True,
+    ),
+    Operation(
+        method="POST",
+        path=linking.PLACE + "{token}",
+        name="answer_link",
+        handler=linking.answer,
+        summary="Answer with a one-time link",
+        scope="run",
+        body=schemas.LinkAnswerBody,
+        answer="LinkAnswered",
+        problems=(404, 410, 503, *BODY_PROBLEMS),
+        needs="links",
+        open=True,
     ),
     Operation(
         method="POST",

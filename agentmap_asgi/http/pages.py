@@ -4,6 +4,7 @@ operations, with whatever credentials the browser or its user has; so they are s
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from anyio import to_thread
@@ -36,12 +37,12 @@ HEADERS: Final = {
 async def page(exchange: Exchange) -> Response:
     """`GET /ui/`"""
     # The files name each other relatively, so that they are found behind proxies that say nothing of a prefix.
-    return await _sent(exchange, "index.html") if _slashed(exchange) else _moved("ui/")
+    return await sent(exchange, "index.html") if _slashed(exchange) else _moved("ui/")
 
 
 async def documentation(exchange: Exchange) -> Response:
     """`GET /docs`"""
-    return _moved("../docs") if _slashed(exchange) else await _sent(exchange, "docs.html")
+    return _moved("../docs") if _slashed(exchange) else await sent(exchange, "docs.html")
 
 
 async def file(exchange: Exchange) -> Response:
@@ -49,7 +50,7 @@ async def file(exchange: Exchange) -> Response:
     name = exchange.params["file"]
     if name.endswith(".html"):
         raise not_found()
-    return await _sent(exchange, name)
+    return await sent(exchange, name)
 
 
 def _slashed(exchange: Exchange) -> bool:
@@ -60,11 +61,12 @@ def _moved(place: str) -> Reply:
     return Reply(b"", 307, b"text/plain", {"Location": place, "Cache-Control": "no-cache"})
 
 
-async def _sent(exchange: Exchange, name: str) -> Response:
+async def sent(exchange: Exchange, name: str, more: Mapping[str, str] | None = None) -> Response:
+    """One of the files, with further headers."""
     found: File | None = (await to_thread.run_sync(files)).get(name)
     if found is None:
         raise not_found()
-    headers = {**HEADERS, "ETag": found.tag}
+    headers = {**HEADERS, "ETag": found.tag, **(more or {})}
     if knows(exchange.header(b"if-none-match"), found.tag):
         return no_content(304, headers)
     return Reply(found.body, 200, found.kind, headers)

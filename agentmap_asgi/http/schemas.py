@@ -95,6 +95,23 @@ class ResumeBody(Body):
     token: str | None = Field(None, description="The `path` of the wait, when a node waits in several places.")
 
 
+class LinksBody(Body):
+    """Makes one-time links to open waits."""
+
+    node: str | None = Field(None, description="The node that waits, or the path of the wait; all when not given.")
+    assignee: str | None = Field(
+        None, min_length=1, max_length=256, description="Whose answer it carries; one for each assignee when not given."
+    )
+    expires_in: float | None = Field(None, gt=0, le=1e9, description="Seconds that it is good for, at the most.")
+
+
+class LinkAnswerBody(Body):
+    """Answers with a one-time link."""
+
+    action: Literal["answer", "approve", "reject"] = Field("answer", description="What the wait takes.")
+    data: Any = Field(None, description="The answer, or the comment of an approval.")
+
+
 class RetryBody(Body):
     """Runs an execution again as a new one."""
 

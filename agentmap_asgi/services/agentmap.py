@@ -44,9 +44,10 @@ from ..workflows.model import Workflow
 from ..workflows.paths import paths_of
 from ..workflows.watcher import Watcher
 from .audit import owner
-from .executions import Executions, call_options
+from .executions import call_options
 from .inputs import validated
 from .instruments import Instruments
+from .links import Links
 from .versions import Versions
 
 T = TypeVar("T")
@@ -59,7 +60,7 @@ MOST_CHECKS: Final = 2
 """Uploaded files that are looked at, and images that are drawn, at once; it is work for the processor."""
 
 
-class AgentMapService(Executions):
+class AgentMapService(Links):
     """Runs workflows. Subclasses override the hooks; HTTP goes through the same methods as in-process callers.
 
     `source` (a CSV file or a folder) beats the setting `csv_path`. Nothing is started here: what runs belongs to the

@@ -8,7 +8,7 @@ import json
 import logging
 from bisect import bisect_left
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any, Final, NamedTuple
@@ -33,7 +33,8 @@ from ..execution.identity import execution_id
 from ..execution.live import Listener, merged
 from ..execution.overlay import overlaid
 from ..execution.parts import parts_of
-from ..execution.records import Record, events, events_of, stamp, width
+from ..execution.records import BEGAN, RAN, SUSPENDED, Record, events, events_of, stamp, width
+from ..execution.records import FINISHED as FINISHED_NODE
 from ..execution.rewind import rewound
 from ..execution.runtime import Runtime
 from ..execution.values import copied
@@ -43,7 +44,7 @@ from ..stores.store import FINISHED, GOING, LOST_HEAD, Entry, Filter, Row, Store
 from ..workflows import drawing
 from ..workflows.model import Workflow
 from .audit import owner
-from .estimates import Durations, estimate
+from .estimates import LEAST, SHORTEST, Durations, Place, estimate
 from .instruments import Instruments
 from .versions import Versions
 
@@ -51,6 +52,8 @@ logger = logging.getLogger("agentmap_asgi.execution")
 
 LOOK_SECONDS: Final = 0.25
 """How often one who reads a stream of an execution that runs here can look whether it still wants to."""
+MOST_READ: Final = 30
+"""Executions of the store from which it is learnt how long each node takes."""
 ASK_SECONDS: Final = 10.0
 """Seconds that another process gets to do what it is asked."""
 
@@ -241,7 +244,8 @@ class Executions:
         known = self._durations.get((workflow.graph_id, workflow.version))
         now = self.context.clock.monotonic_ns()
         elapsed = 0.0 if found["status"] == "queued" else (now - run.started_ns) / 1e9
-        found["estimate"] = estimate(known, elapsed, loops=run.plan.loops)
+        places = () if known is None else _places(run, now)
+        found["estimate"] = estimate(known, elapsed, loops=run.plan.loops, places=places)
         left = found["estimate"]["p50_seconds_left"]
         if left is not None:
             found["estimated_completion"] = stamp(now + run.wall_offset + int(left * 1e9))
@@ -255,7 +259,13 @@ class Executions:
         known = self._durations.get(key)
         if known is None:
             known = self._durations[key] = Durations()
-        known.add((run.ended_ns - run.started_ns) / 1e9)
+        seconds = (run.ended_ns - run.started_ns) / 1e9
+        known.add(seconds)
+        if seconds >= SHORTEST and not run.facts.retry_of:
+            nodes = run.plan.nodes
+            for _, kind, at, visit, began, ended, _ in run.records:
+                if kind in (RAN, FINISHED_NODE):
+                    known.note((nodes[at].name, visit), (ended - began) / 1e9, (run.ended_ns - began) / 1e9)
 
     async def _remember(self, workflow: Workflow) -> None:
         """Learn from what the store has of the time before this process, once for each version."""
@@ -263,6 +273,24 @@ class Executions:
         for definition, started, ended in reversed(await self.store.durations(workflow.graph_id)):
             if definition == workflow.version:
                 found.add((ended - started) / 1e9)
+        if len(found) >= LEAST and (found.left(0.0) or (0.0,))[0] >= SHORTEST:
+            self._runtime().job(self._remember_places(workflow, found))  # nobody waits for it
+
+    async def _remember_places(self, workflow: Workflow, known: Durations) -> None:
+        """The same of each node, from a few of them."""
+        with suppress(StoreUnavailable, StoreDamaged, ValueError, TypeError, IndexError):
+            wanted = Filter(workflow.graph_id, ("completed",), limit=MOST_READ)
+            rows = [row for row in await self.store.select(wanted) if row.definition == workflow.version]
+            seen: list[tuple[Place, float, float]] = []
+            for row in reversed(rows):
+                found = [json.loads(entry.text) for entry in await self.store.entries(row.id)]
+                if row.retry_of or row.ended is None or any(one[0] == SUSPENDED for one in found):
+                    continue
+                for kind, name, visit, began, ended, *_ in found:
+                    if kind in (RAN, FINISHED_NODE):
+                        seen.append(((name, visit), (ended - began) / 1e9, (row.ended - began) / 1e9))
+            for place, inside, left in seen:  # all at once: some of them would tell less than the whole executions
+                known.note(place, inside, left)
 
     async def _document(self, run: Run, *, shared: bool = False) -> dict[str, Any]:
         """The document of a run that has settled, here or, when it was left to another process, there."""
@@ -770,6 +798,14 @@ def chosen(waits: list[dict[str, Any]], node: str | None) -> dict[str, Any]:
 
 def _number(record: Record) -> int:
     return record[0]
+
+
+def _places(run: Run, now: int) -> list[tuple[Place, float]]:
+    """The runs of nodes that are going on, and for how many seconds."""
+    begun = {(at, visit): began for _, kind, at, visit, began, _, _ in run.records if kind == BEGAN}
+    nodes = run.plan.nodes
+    at_work = [(token.at, token.visit) for token in run.busy]
+    return [((nodes[at].name, visit), (now - begun.get((at, visit), now)) / 1e9) for at, visit in at_work]
 
 
 class _Bell:

@@ -89,7 +89,8 @@ def host_context(**more: Any) -> AgentMapContext:
 def everything(folder: Path) -> AgentMapConfig:
     """Settings that serve all operations. Hidden folders hold no workflows, so the audit log may lie among them."""
     hidden = (folder if folder.is_dir() else folder.parent) / ".audit"
-    return AgentMapConfig(enable_metrics=True, enable_audit_logging=True, audit_path=str(hidden / "audit.jsonl"))
+    more: dict[str, Any] = {"audit_path": str(hidden / "audit.jsonl"), "link_secret": "s" * 32}
+    return AgentMapConfig(enable_metrics=True, enable_audit_logging=True, **more)
 
 
 async def service_of(
@@ -241,11 +242,14 @@ class Asked:
 
     async def ready(self, http: httpx.AsyncClient, **more: Any) -> str:
         """The path, once what it names is there."""
-        if "{id}" not in self.path:
+        if "{id}" not in self.path and "{token}" not in self.path:
             return self.path
         made = f"e-{uuid4()}"
         await http.post("/execute", json={"graph_name": self.needs, "execution_id": made}, **more)
-        return self.path.replace("{id}", made)
+        if "{id}" in self.path:
+            return self.path.replace("{id}", made)
+        links = (await http.post(f"/executions/{made}/links", json={}, **more)).json().get("links")
+        return self.path.replace("{token}", links[0]["token"] if links else "none")
 
     async def send(self, http: httpx.AsyncClient, row: Operation, **more: Any) -> httpx.Response:
         body: dict[str, Any] = {"content": self.content} if self.json is None else {"json": self.json}
@@ -275,6 +279,9 @@ ASKED: Mapping[str, Asked] = {
     "retry": Asked("/executions/{id}/retry", {"from": "start"}, status=201),
     "delete": Asked("/executions/{id}", status=204),
     "resume_thread": Asked("/resume/{id}", {"action": "approve"}, needs="Ask"),
+    "execution_links": Asked("/executions/{id}/links", {}, needs="Ask", status=201),
+    "link": Asked("/resume/link/{token}", needs="Ask"),
+    "answer_link": Asked("/resume/link/{token}", {"action": "approve"}, needs="Ask"),
     "reload": Asked("/reload"),
     "metrics": Asked("/metrics"),
     "audit": Asked("/audit"),
@@ -293,3 +300,5 @@ ASKED: Mapping[str, Asked] = {
     "workflow": Asked("/Hello"),
 }
 ROWS = {row.name: row for row in OPERATIONS}
+GUARDED: Mapping[str, Asked] = {name: asked for name, asked in ASKED.items() if not ROWS[name].open}
+"""Those that ask for credentials; a one-time link is one itself."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faces import ASKED, ROWS, WAYS, Way, client, host_context, service_of
+from faces import GUARDED, ROWS, WAYS, Way, client, host_context, service_of
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
@@ -142,7 +142,7 @@ async def test_authenticate_may_raise_as_hosts_do(way: Way, folder: Path) -> Non
         raise OSError("the user database is gone")
 
     async with way.client(await service_of(folder, authenticate=fail)) as http:
-        for name, asked in ASKED.items():
+        for name, asked in GUARDED.items():
             assert (await asked.send(http, ROWS[name])).status_code == 500
         assert "database" not in (await http.get("/list")).text
 

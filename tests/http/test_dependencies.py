@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
-from faces import ASKED, ROWS, client, everyone, service_of
+from faces import ASKED, GUARDED, ROWS, client, everyone, service_of
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Security
 from fastapi.security import APIKeyHeader, HTTPBearer, OAuth2PasswordBearer, SecurityScopes
 
@@ -165,7 +165,7 @@ async def test_scopes_of_the_host_are_asked_for(folder: Path) -> None:
     assert paths["/workflows/execute"]["post"]["security"] == [{"OAuth2PasswordBearer": ["run"]}]
     assert "security" not in paths["/workflows/health"]["get"]
     async with client(app, prefix="/workflows") as http:
-        for name, asked in ASKED.items():
+        for name, asked in GUARDED.items():
             expected = {"": 401, "Bearer look": 403, "Bearer look+run": asked.status}
             if name == "health":
                 expected = dict.fromkeys(expected, 200)

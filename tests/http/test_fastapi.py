@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import pytest
 from anyio import to_thread
-from faces import ASKED, ROWS, client, host_context, service_of
+from faces import GUARDED, ROWS, client, host_context, service_of
 from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Request
 from fastapi.security import APIKeyHeader
 from starlette.applications import Starlette
@@ -55,7 +55,7 @@ async def test_the_hosts_dependencies_guard_every_route(argument: str, granted: 
     else:
         include_agentmap_routes(app, service=granted, principal=guard if argument == "principal" else current_user)
     async with client(app, prefix="/workflows") as http:
-        for name, asked in ASKED.items():
+        for name, asked in GUARDED.items():
             refused = await asked.send(http, ROWS[name])
             assert (refused.status_code, refused.json()) == (401, {"detail": "Who are you?"}), name
             assert (await http.head(asked.path)).status_code == 401, name
@@ -78,7 +78,7 @@ async def test_nobody_is_refused(found: Any, service: AgentMapService) -> None:
     app = FastAPI()
     include_agentmap_routes(app, service=service, principal=lambda: found)
     async with client(app, prefix="/workflows") as http:
-        for name, asked in ASKED.items():
+        for name, asked in GUARDED.items():
             answer = await asked.send(http, ROWS[name])
             assert (answer.status_code, answer.json()["code"]) == (401, "unauthenticated"), name
 
@@ -92,10 +92,10 @@ async def test_public_operations_are_open(argument: str, folder: Path) -> None:
     guard: Any = [Depends(current_user)] if argument == "dependencies" else Depends(current_user)
     include_agentmap_routes(app, service=service, **{argument: guard})
     async with client(app, prefix="/workflows") as http:
-        found = {name: (await asked.send(http, ROWS[name])).status_code for name, asked in ASKED.items()}
-        wrong = {name: (await http.delete(asked.path)).status_code for name, asked in ASKED.items()}
-    assert found == {name: 200 if name in ("health", "ready") else 401 for name in ASKED}
-    assert wrong == {name: 405 if name in ("health", "ready") else 401 for name in ASKED}
+        found = {name: (await asked.send(http, ROWS[name])).status_code for name, asked in GUARDED.items()}
+        wrong = {name: (await http.delete(asked.path)).status_code for name, asked in GUARDED.items()}
+    assert found == {name: 200 if name in ("health", "ready") else 401 for name in GUARDED}
+    assert wrong == {name: 405 if name in ("health", "ready") else 401 for name in GUARDED}
 
 
 @pytest.mark.anyio

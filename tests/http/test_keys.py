@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from anyio import to_thread
-from faces import ASKED, ROWS, WAYS, Way, client, everything, host_context, service_of
+from faces import ASKED, GUARDED, ROWS, WAYS, Way, client, everything, host_context, service_of
 from fastapi import Depends, FastAPI
 from hypothesis import given
 from hypothesis import strategies as st
@@ -108,7 +108,7 @@ async def test_every_operation_wants_a_key(way: Way, folder: Path) -> None:
     """In both headers that carry one; without, or with a wrong one, 401. Public operations want none."""
     secret, line = made()
     async with way.client(await keyed(folder, line, public={"health"})) as http:
-        for name, asked in ASKED.items():
+        for name, asked in GUARDED.items():
             row = ROWS[name]
             wrong: list[dict[str, str]] = [{}, {"x-api-key": secret[:-1]}, {"x-api-key": ""}, {"x-api-key": line}]
             wrong += [{"authorization": f"Basic {secret}"}, {"authorization": "Bearer"}, {"authorization": secret}]
@@ -133,7 +133,7 @@ async def test_a_key_does_what_its_scopes_say(way: Way, folder: Path) -> None:
     starts = {"x-api-key": keys["run"][0]}
     async with way.client(await keyed(folder, *lines, authorize=lambda *asked: "any")) as http:
         for scope, (secret, _) in keys.items():
-            for name, asked in ASKED.items():
+            for name, asked in GUARDED.items():
                 there = replace(asked, path=await asked.ready(http, headers=starts))
                 answer = await there.send(http, ROWS[name], headers={"x-api-key": secret})
                 assert answer.status_code == (asked.status if ROWS[name].scope == scope else 403), (scope, name)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from faces import ASKED, ROWS, WAYS, Way, client, service_of
+from faces import ASKED, GUARDED, ROWS, WAYS, Way, client, service_of
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
@@ -33,8 +33,9 @@ def test_the_words_of_literal_paths_are_reserved() -> None:
     """No workflow can hide an operation, and none is hidden without being told so."""
     firsts = {row.path.split("/")[1] for row in OPERATIONS}
     assert {word for word in firsts if not word.startswith("{")} <= RESERVED
-    # What stands behind an execution's id is no workflow's path: `executions` is reserved.
-    others = {word for row in OPERATIONS if row.path.split("/")[1] != "executions" for word in row.path.split("/")[2:]}
+    # What stands behind an execution's id is no workflow's path: `executions` and `resume` are reserved.
+    own = ("executions", "resume")
+    others = {word for row in OPERATIONS if row.path.split("/")[1] not in own for word in row.path.split("/")[2:]}
     assert {word for word in others if not word.startswith("{")} <= RESERVED.union(BEHIND)
 
 
@@ -94,7 +95,7 @@ async def test_get_answers_head(way: Way, granted: AgentMapService) -> None:
             assert answer.content == b""
             if name != "execution_stream":
                 assert int(answer.headers["content-length"]) > 0
-            gets = ROWS[name].method == "GET" or name == "delete"  # whose path has a GET
+            gets = ROWS[name].method == "GET" or name in ("delete", "answer_link")  # whose paths have a GET
             assert answer.status_code == (200 if gets else 405), name
 
 
@@ -128,10 +129,12 @@ async def test_problems_name_the_path_that_the_client_used(way: Way, service: Ag
 @pytest.mark.anyio
 @every_way
 async def test_nothing_answers_without_credentials(way: Way, folder: Path) -> None:
-    """`authenticate` guards every operation; None is a 401 that says how to authenticate, whatever the method."""
+    """`authenticate` guards every operation; None is a 401 that says how to authenticate, whatever the method. Only
+    one-time links are credentials themselves.
+    """
     service = await service_of(folder, authenticate=refuse)
     async with way.client(service) as http:
-        for name, asked in ASKED.items():
+        for name, asked in GUARDED.items():
             answers = [await asked.send(http, ROWS[name]), await http.delete(asked.path)]
             for answer in answers:
                 assert answer.status_code == 401, name
@@ -148,8 +151,9 @@ async def test_public_opens_what_it_names(way: Way, folder: Path) -> None:
     async with way.client(service) as http:
         found = {name: (await asked.send(http, ROWS[name])).status_code for name, asked in ASKED.items()}
         wrong = {name: (await http.delete(asked.path)).status_code for name, asked in ASKED.items()}
-    assert found == {name: 200 if name in ("health", "ready") else 401 for name in ASKED}
-    assert wrong == {name: 405 if name in ("health", "ready") else 401 for name in ASKED}
+    links = {name for name, row in ROWS.items() if row.open}  # which need no credentials, and are none that we made
+    assert found == {name: 200 if name in ("health", "ready") else 404 if name in links else 401 for name in ASKED}
+    assert wrong == {name: 405 if name in {"health", "ready", *links} else 401 for name in ASKED}
 
 
 @pytest.mark.anyio

@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
-from faces import ASKED, ROWS, WAYS, Gate, Way, client, everyone, service_of
+from faces import ASKED, GUARDED, ROWS, WAYS, Gate, Way, client, everyone, service_of
 from starlette.applications import Starlette
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.requests import Request
@@ -206,7 +206,7 @@ class FailingFilter(AgentMapService):
 async def test_what_cannot_be_filtered_does_not_leave(folder: Path) -> None:
     """A filter that raises is a 500 without the document, and a refused item in a batch."""
     async with client(AgentMapApp(service=await service_of(folder, kind=FailingFilter, authorize=everyone))) as http:
-        for name, asked in ASKED.items():
+        for name, asked in GUARDED.items():
             answer = await asked.send(http, ROWS[name])
             whole = name != "execute_batch" and (ROWS[name].answer is not None or name.endswith("stream"))
             assert answer.status_code == (500 if whole else asked.status)

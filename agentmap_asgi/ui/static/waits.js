@@ -6,8 +6,8 @@ import { fieldsOf } from "./form.js"
 
 const ASKS = { approval: "asks for approval", choice: "asks to choose", text_input: "asks for a text", edit: "asks to edit", form: "asks to fill in a form", input: "asks for input", data: "waits for data" }
 
-// One open wait as a form. `answered(document)` is called when the answer is kept.
-export function waitForm(id, wait, answered) {
+// One open wait as a form. `answered(document)` is called when the answer is kept; `deliver(body)` sends it.
+export function waitForm(id, wait, answered, deliver = (body) => post(executionPath(id, "/resume"), { ...body, token: wait.path })) {
   const way = WAYS[wait.type] || WAYS.data
   const problem = h("div", { class: "problem", role: "alert", hidden: true })
   const buttons = h("div", { class: "actions" })
@@ -19,7 +19,7 @@ export function waitForm(id, wait, answered) {
     problem.hidden = true
     try {
       const data = read.value
-      answered(await post(executionPath(id, "/resume"), { action, token: wait.path, ...(data === undefined ? {} : { data }) }))
+      answered(await deliver({ action, ...(data === undefined ? {} : { data }) }))
       dispatchEvent(new Event("answered"))
     } catch (error) {
       for (const one of buttons.children) one.disabled = false
