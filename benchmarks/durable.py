@@ -1,6 +1,9 @@
 """What durable executions cost: ten nodes in each mode, beside LangGraph's SQLite saver and a bare loop.
 
-python -m benchmarks.durable
+python -m benchmarks.durable                      everything
+python -m benchmarks.durable --modes              the modes, beside LangGraph's saver and a bare loop
+python -m benchmarks.durable --stored 100000      starts with so many stored executions; the file under retention
+python -m benchmarks.durable --streams            an event of a stream (SSE), beside making its JSON
 
 All write to files on one disk; SQLite has `synchronous = FULL` on both sides. Systems run in alternating rounds of one
 process, and the best round of each counts. The bare loop commits as often as an execution waits for, with as many rows.
@@ -8,7 +11,9 @@ process, and the best round of each counts. The bare loop commits as often as an
 
 from __future__ import annotations
 
+import argparse
 import asyncio
+import json
 import sqlite3
 import sys
 import tempfile
@@ -18,7 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from agentmap_asgi import AgentMapConfig, AgentMapContext, AgentMapService
+from agentmap_asgi import AgentMapApp, AgentMapConfig, AgentMapContext, AgentMapService
 
 from .nodes import FIELDS, langgraph_graph
 from .store import HEAD, TEXT, Bare
@@ -196,28 +201,81 @@ async def many_stored(count: int = 100_000) -> list[dict[str, Any]]:
 
 
 async def streams() -> list[dict[str, Any]]:
-    """Reading the events of an execution that has ended."""
+    """Reading the events of an execution that has ended: in process, and as Server-Sent Events; beside json.dumps."""
     with tempfile.TemporaryDirectory() as place:
         ours = service(Path(place), "exit")
+        app = AgentMapApp(service=ours)
         found = await ours.execute_workflow("Chain", {"f0": "x"})
-        count = 0
-        started = time.perf_counter()
-        for _ in range(500):
-            async for event in ours.stream_execution(found["execution_id"]):
-                count += event is not None
-        seconds = (time.perf_counter() - started) / count
+        place_of = f"/executions/{found['execution_id']}/stream"
+        events = await ours.get_execution_events(found["execution_id"])
+
+        async def read() -> None:
+            async for _ in ours.stream_execution(found["execution_id"]):
+                pass
+
+        async def sse() -> None:
+            scope = {
+                "type": "http",
+                "method": "GET",
+                "path": place_of,
+                "query_string": b"",
+                "headers": [],
+                "root_path": "",
+            }
+            never = asyncio.get_running_loop().create_future()
+            sent: list[Any] = []
+
+            async def send(message: Any) -> None:
+                sent.append(message.get("body", b""))
+
+            await app(scope, lambda: never, send)
+            assert b"".join(sent).count(b"event: ") == len(events)
+
+        async def dumps() -> None:
+            for event in events:
+                json.dumps(event)
+
+        best: dict[str, float] = {}
+        for _ in range(ROUNDS):
+            for name, side in (("read", read), ("sse", sse), ("dumps", dumps)):
+                started = time.perf_counter()
+                for _ in range(300):
+                    await side()
+                taken = (time.perf_counter() - started) / 300 / len(events)
+                best[name] = min(taken, best.get(name, taken))
         await ours.aclose()
-    return [{"case": "an event read from the store", "ours": f"{seconds * 1e6:.1f} µs"}]
+    beside = f"{best['dumps'] * 1e6:.1f} µs json.dumps alone"
+    return [
+        {
+            "case": what,
+            "ours": f"{best[name] * 1e6:.1f} µs",
+            "beside": beside,
+            "ratio": best[name] / best["dumps"],
+        }
+        for name, what in (("read", "an event read from the store"), ("sse", "an event of a stream (SSE)"))
+    ]
 
 
-def run() -> list[dict[str, Any]]:
+def run(wanted: argparse.Namespace | None = None) -> list[dict[str, Any]]:
     async def everything() -> list[dict[str, Any]]:
-        return [*await modes(), *await many_stored(), *await streams()]
+        rows: list[dict[str, Any]] = []
+        some = wanted is not None and (wanted.modes or wanted.stored or wanted.streams)
+        if wanted is None or not some or wanted.modes:
+            rows += await modes()
+        if wanted is None or not some or wanted.stored:
+            rows += await many_stored(wanted.stored if wanted is not None and wanted.stored else 100_000)
+        if wanted is None or not some or wanted.streams:
+            rows += await streams()
+        return rows
 
     return asyncio.run(everything())
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.durable", description="What durable executions cost.")
+    parser.add_argument("--modes", action="store_true", help="the modes, beside LangGraph's saver and a bare loop")
+    parser.add_argument("--stored", type=int, default=0, metavar="N", help="starts with N stored executions")
+    parser.add_argument("--streams", action="store_true", help="an event of a stream")
     print(f"Python {sys.version.split()[0]}, SQLite {sqlite3.sqlite_version}")
-    for row in run():
+    for row in run(parser.parse_args()):
         print(f"{row['case']:60} {row['ours']:>10}  {row.get('beside', ''):32} {row.get('ratio', 0):.3g}")
