@@ -51,11 +51,13 @@ async function show() {
     if (signal.aborted) return
     await view({ main, signal, parts: parts.map((part, at) => (name === "execution" && at === 1 && part === "graph" ? "" : part)), asked: new URLSearchParams(asked), go, replace })
     clearTimeout(slow)
-    if (!signal.aborted && moved && !main.contains(document.activeElement)) {
+    // With the next frame, which lays the page out anyhow.
+    requestAnimationFrame(() => {
+      if (signal.aborted || !moved || main.contains(document.activeElement)) return
       main.focus({ preventScroll: true })
       scrollTo(0, 0)
       announce(document.title)
-    }
+    })
     countWaiting()
   } catch (problem) {
     clearTimeout(slow)

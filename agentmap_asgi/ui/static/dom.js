@@ -49,11 +49,12 @@ export function seconds(value) {
   return `${Math.floor(whole / 3600)} h ${Math.floor((whole % 3600) / 60)} min`
 }
 
-let clock // made when a time is shown: it takes a while
+let clock // it takes a while to make: when there is nothing else to do, or a time is shown
+const wound = () => (clock ??= new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" }))
+window.requestIdleCallback?.(() => wound().format(0))
 export function time(text) {
   if (!text) return "–"
-  clock ??= new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" })
-  return h("time", { dateTime: text, title: text }, clock.format(new Date(text)))
+  return h("time", { dateTime: text, title: text }, wound().format(new Date(text)))
 }
 
 export function json(value) {
