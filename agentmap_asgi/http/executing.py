@@ -21,6 +21,7 @@ from .calls import Called
 from .exchange import Exchange
 from .filtering import run_context
 from .links import execution_link, execution_links
+from .owners import kept_id, with_told_ids
 from .problems import Refusal, invalid, invalid_field, problem
 from .replies import Reply, json_reply
 from .schemas import BatchBody, BatchItem, ExecuteBody, RunBody, StateBody
@@ -138,16 +139,17 @@ def _options(
     exchange: Exchange, body: StateBody, key: bytes | str | None, execution_id: str | None = None
 ) -> CallOptions | None:
     """What travels beside the call; None when there is nothing to say."""
+    kept = None if execution_id is None else kept_id(exchange, execution_id)
     if key is None:
         if execution_id is None and not body.tags and exchange.calls.service.instruments.audit is None:
             return None
-        return CallOptions(execution_id, "http", exchange.client, tuple(body.tags or ()))
+        return CallOptions(kept, "http", exchange.client, tuple(body.tags or ()))
     tags = tuple(body.tags or ())
     text = key.decode("latin-1") if isinstance(key, bytes) else key
     if not KEY.fullmatch(text):
         raise invalid_field("", "idempotency_key", "Idempotency-Key is a text of 1 to 255 visible ASCII characters")
     asked = digest_of(body.state, body.context, tags, execution_id)  # not how long it is waited for: `mode`, `Prefer`
-    return CallOptions(execution_id, "http", exchange.client, tags, text, asked)
+    return CallOptions(kept, "http", exchange.client, tags, text, asked)
 
 
 def _reply(exchange: Exchange, called: Called, document: dict[str, Any]) -> Reply:
@@ -172,7 +174,7 @@ async def _answer(
         links = execution_links(exchange, found, graph_name)
     else:
         links = {"workflow": exchange.workflow_link(graph_name)}
-    document = {**found, "links": links}
+    document = with_told_ids(exchange, {**found, "links": links})
     if formats or calls.filters:
         context = run_context(exchange, given)
         if formats:

@@ -17,7 +17,19 @@ from .executing import fitted
 from .filtering import filtered, run_context
 from .leaving import leaving
 from .links import execution_link, execution_links
-from .owners import ANY, Sight, answerable, caller, limited, look, nothing_waits, owns, sight_of, wait_to_answer
+from .owners import (
+    ANY,
+    Sight,
+    answerable,
+    caller,
+    limited,
+    look,
+    nothing_waits,
+    owns,
+    sight_of,
+    told_id,
+    wait_to_answer,
+)
 from .paging import USUAL, Page, next_link, page_of, whole_number
 from .problems import forbidden, invalid_field
 from .reading import drawing
@@ -142,7 +154,8 @@ async def events(exchange: Exchange) -> Response:
     document = (await look(exchange, "execution_events")).document
     execution_id = document["execution_id"]
     found = await exchange.calls.service.get_execution_events(execution_id, after=after)
-    shown = [told(event, execution_id, document["graph_name"]) for event in found[:MOST_EVENTS]]
+    known = told_id(exchange, execution_id)
+    shown = [told(event, known, document["graph_name"]) for event in found[:MOST_EVENTS]]
     answer = {
         "execution_id": execution_id,
         "events": shown,

@@ -9,13 +9,15 @@ from typing import Any, Final
 from ..execution.records import stamp
 from .auth import owner_of
 from .exchange import Exchange
+from .owners import with_told_ids
 
 _NOTHING: Final[Mapping[str, Any]] = {}
 
 
 async def filtered(exchange: Exchange, document: dict[str, Any]) -> dict[str, Any]:
-    """The document as the host's `filter_response` lets it out."""
+    """The document as the host's `filter_response` lets it out, with the ids that the caller knows."""
     calls = exchange.calls
+    document = with_told_ids(exchange, document)
     if not calls.filters:
         return document
     return await calls.service.filter_response(deepcopy(document), run_context(exchange, None))

@@ -9,12 +9,14 @@ from urllib.parse import quote
 
 from ..stores.store import FINISHED
 from .exchange import Exchange
+from .owners import told_id
 
 _PLAIN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]*", re.ASCII)
 
 
 def execution_link(exchange: Exchange, execution_id: str) -> str:
     """Where an execution is described."""
+    execution_id = told_id(exchange, execution_id)
     ours = execution_id.isascii() and execution_id.replace("-", "").isalnum()
     if not ours and _PLAIN.fullmatch(execution_id) is None:
         execution_id = quote(execution_id, safe="", errors="replace")

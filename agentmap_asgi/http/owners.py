@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from hashlib import sha256
 from typing import Any, Final, NamedTuple
 
 from ..errors import UnknownExecution
@@ -13,6 +14,9 @@ from .problems import Refusal, forbidden
 
 ANY: Final = "any"
 """What `authorize` gives to let a caller at executions of others."""
+
+MARK: Final = "~"
+"""Stands between the id that a caller has chosen and what tells callers apart; no chosen id has it."""
 
 Document = dict[str, Any]
 
@@ -35,6 +39,40 @@ def caller(exchange: Exchange) -> str | None:
         if isinstance(said, Mapping):
             return owner(said)
     return known
+
+
+def kept_id(exchange: Exchange, given: str) -> str:
+    """The id under which an execution is kept that the caller has chosen one for. Callers that are known have ids of
+    their own, so that nobody learns from a conflict what others have.
+    """
+    mark = _mark(exchange)
+    return given if mark is None else f"{given}{MARK}{mark}"
+
+
+def told_id(exchange: Exchange, kept: str) -> str:
+    """The id as the caller knows it."""
+    if MARK not in kept:
+        return kept
+    given, _, mark = kept.rpartition(MARK)
+    return given if mark == _mark(exchange) else kept
+
+
+def with_told_ids(exchange: Exchange, document: Document) -> Document:
+    """A document, or a list of some, with the ids as the caller knows them."""
+    changed: Document = {
+        name: told_id(exchange, value)
+        for name in ("execution_id", "thread_id", "retry_of")
+        if isinstance(value := document.get(name), str) and MARK in value
+    }
+    several = document.get("executions")
+    if isinstance(several, list) and several:
+        changed["executions"] = [with_told_ids(exchange, one) if isinstance(one, dict) else one for one in several]
+    return {**document, **changed} if changed else document
+
+
+def _mark(exchange: Exchange) -> str | None:
+    who = caller(exchange)
+    return None if who is None else sha256(who.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def names_of(exchange: Exchange) -> frozenset[str]:
@@ -102,12 +140,17 @@ async def look(exchange: Exchange, verb: str) -> Sight:
     """The execution that the path names. Raises UnknownExecution for one that is not there or not to be seen."""
     (execution_id,) = exchange.params.values()
     exchange.execution_id = execution_id
-    document = await exchange.calls.service.get_execution_status(execution_id)
-    sight = await sight_of(exchange, verb, document)
-    if sight is None:
-        raise UnknownExecution()
-    exchange.workflow = document.get("graph_id")
-    return sight
+    service = exchange.calls.service
+    for name in dict.fromkeys((execution_id, kept_id(exchange, execution_id))):
+        try:
+            document = await service.get_execution_status(name)
+        except UnknownExecution:
+            continue
+        sight = await sight_of(exchange, verb, document)
+        if sight is not None:
+            exchange.execution_id, exchange.workflow = name, document.get("graph_id")
+            return sight
+    raise UnknownExecution()
 
 
 def wait_to_answer(exchange: Exchange, sight: Sight, node: str | None) -> str | None:

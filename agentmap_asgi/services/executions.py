@@ -181,7 +181,7 @@ class Executions:
             await self.pre_workflow_execution(graph_name, copied(values), run_context)
             runtime.admit()  # the hook may have taken long
         if ours is not None and ours in runtime.live:
-            raise ExecutionConflict(f"There is an execution {ours!r} already")
+            raise ExecutionConflict("There is an execution of this id already")
         now = self.context.clock.time_ns()
         if self.store.durable and (workflow.graph_id, workflow.version) not in self._durations:
             await self._remember(workflow)
@@ -195,7 +195,7 @@ class Executions:
         if there is not None:
             if facts.key is not None and there.key == facts.key:
                 return None, await self._known(there, facts, options)
-            raise ExecutionConflict(f"There is an execution {run.id!r} already")
+            raise ExecutionConflict("There is an execution of this id already")
         if options is not None and options.accepted is not None and not options.accepted.done():
             options.accepted.set_result(self._shown(run))
         return run, {}

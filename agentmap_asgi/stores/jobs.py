@@ -58,7 +58,7 @@ class Desk:
         if found is None and key is not None:
             found = self.connection.execute(schema.FIND_KEY, (namespace, key)).fetchone()
         if found is None:
-            raise ExecutionConflict(f"There is an execution {identity!r} already")
+            raise ExecutionConflict("There is an execution of this id already")
         return self.columns.row(found)
 
 

@@ -162,7 +162,7 @@ def taken(connection: Connection, columns: PostgresColumns, start: Start) -> Row
     if row is None and start.key is not None:
         row = found(connection, columns, sql.FIND_KEY, start.key)
     if row is None:
-        raise ExecutionConflict(f"There is an execution {start.id!r} already")
+        raise ExecutionConflict("There is an execution of this id already")
     return row
 
 

@@ -556,3 +556,43 @@ async def test_a_store_that_cannot_be_used_is_unavailable(
     assert len(told) == 1
     assert str(tmp_path / "executions.db") in told[0].getMessage()
     await service.aclose()
+
+
+@faces
+@stores
+async def test_nobody_learns_which_ids_others_have_chosen(face: str, store: str, tmp_path: Path) -> None:
+    """Each caller has ids of his own: the same one is no conflict, and each finds his own execution under it, by every
+    operation. A caller's own id that is taken is a conflict.
+    """
+    async with serving(tmp_path, face, store, authenticate=user) as served:
+        for who in ("ada", "bob"):
+            body = {"graph_name": "Ask", "initial_state": {"who": f"of {who}"}, "execution_id": "mine"}
+            headers = {"x-user": who}
+            made = await served.http.post("/execute", json=body, headers=headers)
+            assert made.status_code == 200, made.text
+            found = made.json()
+            assert (found["execution_id"], found["thread_id"]) == ("mine", "mine")
+            assert found["links"]["self"] == "/workflows/executions/mine"
+            again = await served.http.post("/execute", json=body, headers=headers)
+            assert (again.status_code, again.json()["code"]) == (409, "conflict")
+            assert "~" not in again.text
+        for who in ("ada", "bob"):
+            headers = {"x-user": who}
+            for path in ("", "/events", "/nodes", "/graph"):
+                answer = await served.http.get(f"/executions/mine{path}", headers=headers)
+                assert (answer.status_code, answer.json()["execution_id"]) == (200, "mine"), path
+                assert "~" not in answer.text
+            assert (await served.http.get("/executions/mine", headers=headers)).json()["owner"] == who
+            listed = (await served.http.get("/executions", headers=headers)).json()["executions"]
+            assert [one["execution_id"] for one in listed] == ["mine"]
+            assert listed[0]["links"]["self"] == "/workflows/executions/mine"
+        cancelled = await served.http.post("/executions/mine/cancel", headers={"x-user": "bob"})
+        assert (cancelled.json()["status"], cancelled.json()["execution_id"]) == ("cancelled", "mine")
+        stream = await served.http.get("/executions/mine/stream", headers={"x-user": "bob"})
+        assert '"execution_id":"mine"' in stream.text
+        retried = await served.http.post("/executions/mine/retry", json={"from": "start"}, headers={"x-user": "bob"})
+        assert (retried.status_code, retried.json()["retry_of"]) == (201, "mine")
+        assert (await served.http.get("/executions/mine", headers={"x-user": "ada"})).json()["status"] == "suspended"
+        assert (await served.http.get("/executions/mine", headers={"x-user": "eve"})).status_code == 404
+        assert (await served.http.delete("/executions/mine", headers={"x-user": "bob"})).status_code == 204
+        assert (await served.http.get("/executions/mine", headers={"x-user": "bob"})).status_code == 404

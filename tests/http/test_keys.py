@@ -232,7 +232,7 @@ async def test_the_description_names_the_headers(folder: Path) -> None:
     assert document["components"]["securitySchemes"]["api_key"]["name"] == "X-API-Key"
     assert document["security"] == [{"api_key": []}, {"bearer": []}]
     said = {path: methods["get"].get("security") for path, methods in document["paths"].items() if "get" in methods}
-    assert [path for path, security in said.items() if security is not None] == ["/health"]
+    assert [path for path, security in said.items() if security is not None] == ["/health", "/resume/link/{token}"]
     async with client(AgentMapApp(service=await service_of(folder))) as http:
         assert "security" not in (await http.get("/openapi.json")).text.lower()
 

@@ -440,7 +440,7 @@ async def test_namespaces_share_a_file_and_see_only_their_own(path: Path) -> Non
         assert await two.claim(known, await runner_of(two)) is None
         assert await one.generation(bump=True) == 1
         assert await two.generation() == 0
-        with pytest.raises(ExecutionConflict, match="There is an execution 'a' already"):
+        with pytest.raises(ExecutionConflict, match="There is an execution of this id already"):
             await two.create(start("a"))
 
 
