@@ -67,10 +67,10 @@ class Watchdog:
 
     def _warn(self) -> None:
         """Name the agent on the loop's stack; what else keeps a loop busy is not ours to report."""
-        frame = sys._current_frames().get(self._loop_thread)
+        inner = frame = sys._current_frames().get(self._loop_thread)
         while frame is not None and frame.f_code not in _CALLED:
             inner, frame = frame, frame.f_back
-        if frame is not None:
+        if frame is not None and inner is not None:
             node = frame.f_locals["node"]
             where = f"{inner.f_code.co_filename}:{inner.f_lineno}, in {inner.f_code.co_name}"
             logger.warning(

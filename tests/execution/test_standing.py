@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections import Counter
-from contextlib import closing
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -334,3 +335,44 @@ async def test_what_only_another_codec_can_read_is_left_alone(tmp_path: Path, ca
     async with serving(tmp_path, [node("A", "slow")], **options, payload_codec=Turned()) as made:
         await made.start()
         assert (await ended(made, execution_id))["status"] == "completed"
+
+
+@pytest.mark.parametrize("url", ["memory://", "sqlite:///{}/store.db"])
+async def test_what_is_cancelled_and_what_is_run_again_give_back_slot_and_services(url: str, tmp_path: Path) -> None:
+    """With one slot, the next one runs; each service that was opened is closed, also that of the retry."""
+    counted: Counter[str] = Counter()
+    held, reached = asyncio.Event(), asyncio.Event()
+
+    @asynccontextmanager
+    async def session() -> AsyncIterator[object]:
+        counted["opened"] += 1
+        try:
+            yield object()
+        finally:
+            counted["closed"] += 1
+
+    @agent(services=["session"], idempotent=True)
+    async def holds(call: Call) -> Any:
+        if call.inputs["hold"]:
+            reached.set()
+            await held.wait()
+        return "done"
+
+    options: dict[str, Any] = {
+        "config": {"storage_url": url.format(tmp_path), "max_running": 1},
+        "agents": {"holds": holds},
+        "services": {"session": session},
+    }
+    async with serving(tmp_path, [node("A", "holds", inputs="hold", output="a")], **options) as made:
+        begun = await made.start_execution("Flow", {"hold": True})
+        await reached.wait()
+        queued = await made.start_execution("Flow", {"hold": False})
+        assert (await made.get_execution_status(queued["execution_id"]))["status"] == "queued"
+        assert (await made.cancel_execution(begun["execution_id"]))["status"] == "cancelled"
+        assert (await ended(made, queued["execution_id"]))["status"] == "completed"
+        held.set()
+        again = await made.retry_execution(begun["execution_id"])
+        assert (await ended(made, again["execution_id"]))["status"] == "completed"
+        assert (await made.execute_workflow("Flow", {"hold": False}))["status"] == "completed"
+        assert counted["opened"] == counted["closed"] == 4
+        assert made.readiness()["running"] == 0
