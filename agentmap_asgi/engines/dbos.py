@@ -159,20 +159,30 @@ class DBOSEngine:
         found = await DBOS.list_workflows_async(workflow_ids=list(some), load_input=False, load_output=False)
         for workflow in found:
             execution = some[workflow.workflow_id]
-            left = self._left.pop(execution, None)
+            left = self._left.get(execution)
             if left is None or left.workflow != workflow.workflow_id:
                 continue
-            if workflow.status == "ENQUEUED":
-                self._left[execution] = Left(left.workflow)  # the last to be looked at next time
-            elif await self._unclaimed(execution):
-                if workflow.status == "CANCELLED":
-                    await self.runtime.cancel_unclaimed(execution)
-                elif workflow.status != "PENDING":
-                    await self._begin_anew(execution)
-                elif left.seen == workflow.executor_id:
-                    await self._resume(execution, left.workflow)
-                else:
-                    self._left[execution] = Left(left.workflow, workflow.executor_id)
+            again = await self._given_out_again(execution, left, workflow)
+            if self._left.get(execution) is left:  # else it was taken, or left once more
+                del self._left[execution]
+                if again is not None:
+                    self._left[execution] = again  # the last to be looked at next time
+
+    async def _given_out_again(self, execution: str, left: Left, workflow: Any) -> Left | None:
+        """What is left of it; None when somebody has taken it. What fails here is tried again at the next look."""
+        if workflow.status == "ENQUEUED":
+            return Left(left.workflow)
+        if not await self._unclaimed(execution):
+            return None
+        if workflow.status == "CANCELLED":
+            await self.runtime.cancel_unclaimed(execution)
+        elif workflow.status != "PENDING":
+            await self._begin_anew(execution)
+        elif left.seen == workflow.executor_id:
+            await self._resume(execution, left.workflow)
+        else:
+            return Left(left.workflow, workflow.executor_id)
+        return None
 
     async def _begin_anew(self, execution: str) -> None:
         """Its workflow has ended without having run it, which nothing here does: somebody has touched DBOS's tables."""

@@ -179,7 +179,8 @@ def test_workers_are_replaced_one_after_the_other(
         folder = placed(dbos_url, tmp_path / str(number))
         write(folder, "old")
         taking: dict[str, Any] = {"run_executions": False, "state": {"slow": 0.05}}
-        old = [dbos_nursery.make("stay", folder) for _ in range(2)]
+        grace = {"shutdown_grace": 30.0}  # else a node that takes longer goes on elsewhere, from its beginning
+        old = [dbos_nursery.make("stay", folder, **grace) for _ in range(2)]
         first = dbos_nursery.make("work", folder, seed=number, starts=6, **taking)
         for worker in (*old, first):
             worker.until("started")
@@ -188,7 +189,7 @@ def test_workers_are_replaced_one_after_the_other(
         second = dbos_nursery.make("work", folder, seed=number + 1_000, starts=4, **taking)
         new = []
         for worker in old:
-            new.append(dbos_nursery.make("stay", folder))
+            new.append(dbos_nursery.make("stay", folder, **grace))
             new[-1].until("started")
             worker.send(signal.SIGTERM)
             closed(worker)
