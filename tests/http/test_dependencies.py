@@ -52,7 +52,7 @@ ONCE = ["pool opens", "session opens", "lock", "user", "unlock", "session closes
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("name", ASKED)
+@pytest.mark.parametrize("name", GUARDED)
 async def test_dependencies_open_and_close_once_a_request(name: str, granted: AgentMapService) -> None:
     """In every operation: what two of them need is made once, and closed last first, after the answer was made."""
     app = FastAPI()
