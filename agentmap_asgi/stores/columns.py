@@ -157,8 +157,10 @@ class Columns:
             raise StoreDamaged(execution, f"entry {sequence} is not where it should be")
         return found
 
-    def row(self, columns: Sequence[Any]) -> Row:
-        """The row of FULL_NAMES or BRIEF_NAMES. Raises StoreDamaged for one that cannot have been written by us."""
+    def row(self, columns: Sequence[Any], *, strict: bool = False) -> Row:
+        """The row of FULL_NAMES or BRIEF_NAMES. Raises StoreDamaged for one that cannot have been written by us; for a
+        finished execution that has lost no more than its beginning only when `strict`.
+        """
         names = schema.COLUMNS if len(columns) == len(schema.COLUMNS) + len(schema.SEALED) else schema.BRIEF
         identity = columns[0] if isinstance(columns[0], str) else repr(columns[0])
         given = iter(columns)
@@ -171,7 +173,7 @@ class Columns:
                     try:
                         value = self.unseal(identity, f"its {name}", value, total)
                     except StoreDamaged:
-                        if name != "head" or values["status"] not in FINISHED:
+                        if strict or name != "head" or values["status"] not in FINISHED:
                             raise
                         value = LOST_HEAD  # how it ended can be told all the same
             elif name == "tags":

@@ -58,7 +58,7 @@ def _look(connection: Connection, report: Report, schema: str) -> None:
     columns = PostgresColumns("", Closed())
     for row in _rows(connection, f"SELECT {sql.FULL_NAMES} FROM executions"):
         try:
-            columns.row(row)
+            columns.row(row, strict=True)
         except StoreDamaged as exc:
             report.reasons.append(exc.message)
     for execution, *row in _rows(connection, "SELECT execution, path, sequence, text, sum FROM entries"):

@@ -81,7 +81,7 @@ def _look(connection: sqlite3.Connection, report: Report) -> None:
     columns = Columns("", Closed())
     for found in connection.execute(f"SELECT {schema.FULL_NAMES} FROM executions"):
         try:
-            columns.row(found)
+            columns.row(found, strict=True)
         except StoreDamaged as exc:
             report.reasons.append(exc.message)
     for execution, *found in connection.execute("SELECT execution, path, sequence, text, sum, last FROM entries"):
