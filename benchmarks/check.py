@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from . import csv_load
+from .imports import as_installed
 
 ROWS = 10_000
 NODES = csv_load.NODES
@@ -50,11 +51,10 @@ def branched(count: int) -> Iterator[str]:
 
 def process(command: list[str], rounds: int) -> float:
     """Seconds of the fastest of several processes."""
-    environ = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     times = []
     for _ in range(rounds):
         started = time.perf_counter()
-        done = subprocess.run(command, check=False, env=environ, capture_output=True, text=True)
+        done = subprocess.run(command, check=False, env=as_installed(), capture_output=True, text=True)
         times.append(time.perf_counter() - started)
         assert done.returncode == 0, done.stdout + done.stderr
     return min(times)

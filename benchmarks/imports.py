@@ -28,16 +28,22 @@ assert "networkx" not in sys.modules
 SHEET = "GraphName,Node,AgentType,Edge\nHello,Greet,echo,\n"
 
 
+def as_installed() -> dict[str, str]:
+    """The environment of processes that are measured: compiled files are kept, whatever the shell says."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
+
 def run(rounds: int = 15) -> list[dict[str, Any]]:
     """The best of several fresh processes, in milliseconds."""
-    # As installed: compiled files are kept, whatever the shell says.
-    environ = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     with tempfile.TemporaryDirectory() as folder:
         sheet = Path(folder) / "hello.csv"
         sheet.write_text(SHEET)
         command = [sys.executable, "-W", "ignore", "-c", SCRIPT, str(sheet)]
         found = [
-            [float(line) for line in subprocess.check_output(command, env=environ, text=True, stderr=DEVNULL).split()]
+            [
+                float(line)
+                for line in subprocess.check_output(command, env=as_installed(), text=True, stderr=DEVNULL).split()
+            ]
             for _ in range(rounds)
         ]
     imported, mounted = (f"{min(times) * 1e3:.0f} ms" for times in zip(*found, strict=True))

@@ -11,7 +11,6 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from ..errors import AgentMapError, StoreUnavailable, StoreUnusable
-from ..execution.document import document
 from ..services.agentmap import AgentMapService
 from ..services.executions import LOOK_SECONDS, CallOptions, call_options
 from ..stores.store import GOING
@@ -110,9 +109,7 @@ class Calls:
                         break
             if not run.settled:
                 return Called(service._shown(run), True, False)
-        if run.lost:  # another process has it
-            return Called(await service._document(run), False, False)
-        return Called(document(run, shared=not (self.formats or self.filters)), False, False)
+        return Called(await service._document(run, shared=not (self.formats or self.filters)), False, False)
 
     async def _through_override(
         self,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
-import os
 from collections.abc import Iterable
 from typing import Final
 from urllib.parse import quote
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from ..execution.identity import random_bytes
 from .problems import Refusal, problem_reply
 
 OWN: Final = "localhost"
@@ -34,7 +34,7 @@ class KnownHosts:
                 "another name, start it with --allow-host NAME, or with API keys"
             )
             refusal = Refusal(421, "unknown_host", detail)
-            await problem_reply(refusal, quote(scope["path"][:1_000]), os.urandom(16).hex())(scope, receive, send)
+            await problem_reply(refusal, quote(scope["path"][:1_000]), random_bytes().hex())(scope, receive, send)
             return
         await self.app(scope, receive, send)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import signal
 import statistics
@@ -13,54 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checker import Lives, Report, check, stored
+from checker import Lives, check, stored
 from network import Network
 from postgresql import Server
-from processes import Nursery, Worker, stopped, wait_for
-from world import EFFECTS, PLACE, STORE, TOLD, count, lines, write
-
-from agentmap_asgi.stores.postgres_upkeep import migrate
+from processes import Nursery, stopped, wait_for
+from steps import closed, ended, few, of, placed, raced
+from world import EFFECTS, STORE, TOLD, count, lines, write
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(3600)]
 
 RECOVERED = 9
 """A kind of entries."""
-
-
-def few(rounds: int, many: int) -> range:
-    return range(1 if rounds == 1 else many)
-
-
-def placed(url: str, folder: Path) -> Path:
-    """A folder whose executions run on DBOS, and are kept in a schema of their own."""
-    folder.mkdir()
-    where = {"storage_url": url, "storage_schema": Server.schema()}
-    migrate(where["storage_url"], where["storage_schema"])
-    (folder / PLACE).write_text(json.dumps({**where, "engine": "dbos"}))
-    return folder
-
-
-def of(worker: Worker, folder: Path) -> set[str]:
-    """The executions that a process runs, as the store has it."""
-    return {
-        one.id
-        for one in stored(folder / STORE).values()
-        if one.status in ("queued", "running") and one.runner and one.runner.startswith(f"{worker.pid}-")
-    }
-
-
-def ended(nursery: Nursery, folder: Path, lives: Lives) -> Report:
-    nursery.drain(folder)
-    nursery.sweep()
-    report = check(folder, lives)
-    report.assert_good()
-    return report
-
-
-def closed(*workers: Worker) -> None:
-    for worker in workers:
-        worker.until("closed")
-        worker.wait()
 
 
 def twice(folder: Path) -> int:
@@ -90,7 +52,7 @@ def test_what_a_dead_worker_ran_goes_on_in_others(
     if rounds > 1:  # a server that has just started gives everybody the lease to come back
         wait_for(lambda: postgres.execute("SELECT now() - pg_postmaster_start_time() > interval '6 s'") == [(True,)])
     for number in few(rounds, 30):
-        folder = placed(dbos_url, tmp_path / str(number))
+        folder = placed(dbos_url, tmp_path / str(number), engine="dbos")
         one, *others = [
             dbos_nursery.make("work", folder, seed=number * 10 + n, state={"slow": 0.05}, worker_lease=5.0,
                               starts=1_000_000 if n == 0 else 4)
@@ -117,7 +79,7 @@ def test_a_worker_that_stands_still_loses_what_it_runs(
     """After its lease others go on. What it keeps and writes later is refused; a node that both run has one key."""
     taken = both = 0
     for number in few(rounds, 15):
-        folder = placed(dbos_url, tmp_path / str(number))
+        folder = placed(dbos_url, tmp_path / str(number), engine="dbos")
         one = dbos_nursery.make("work", folder, seed=number, starts=6, state={"slow": 0.2}, worker_lease=1.5)
         two = dbos_nursery.make("work", folder, seed=number + 1_000, starts=4, worker_lease=1.5)
         one.until("started")
@@ -150,7 +112,7 @@ def test_a_worker_without_a_way_to_the_database_loses_what_it_runs(
     taken = 0
     base = dbos_url.partition("@/")[2].partition("?")[0]
     for number in few(rounds, 10):
-        folder = placed(dbos_url, tmp_path / str(number))
+        folder = placed(dbos_url, tmp_path / str(number), engine="dbos")
         one = dbos_nursery.make(
             "work", folder, seed=number, starts=6, state={"slow": 0.1}, worker_lease=1.5, network=network.place,
             storage_url=network.url(base),
@@ -176,7 +138,7 @@ def test_workers_are_replaced_one_after_the_other(
 ) -> None:
     """With another workflow file. What runs keeps the definition that it began with, whoever goes on with it."""
     for number in few(rounds, 10):
-        folder = placed(dbos_url, tmp_path / str(number))
+        folder = placed(dbos_url, tmp_path / str(number), engine="dbos")
         write(folder, "old")
         taking: dict[str, Any] = {"run_executions": False, "state": {"slow": 0.05}}
         grace = {"shutdown_grace": 30.0}  # else a node that takes longer goes on elsewhere, from its beginning
@@ -206,18 +168,11 @@ def test_workers_are_replaced_one_after_the_other(
 def test_each_wait_has_one_winner(dbos_url: str, dbos_nursery: Nursery, tmp_path: Path, rounds: int) -> None:
     """Workers that answer the same waits at once, in whatever order; the winner's answer is the one that counts."""
     many = 6 if rounds == 1 else 100
-    folder = placed(dbos_url, tmp_path / "world")
+    folder = placed(dbos_url, tmp_path / "world", engine="dbos")
     first = dbos_nursery.make("work", folder, starts=many, answers=False, graphs=["Asks", "Nest", "Pair"], clients=8)
     closed(first)
     crowd = [dbos_nursery.make("race", folder, seed=number) for number in range(2 if rounds == 1 else 4)]
-    for one in crowd:
-        one.until("ready")
-    for one in crowd:
-        one.tell("go")
-    won = [int(one.until("won").split()[1]) for one in crowd]
-    for one in crowd:
-        one.tell("end")
-    closed(*crowd)
+    won = raced(crowd)
     report = check(folder, Lives())
     report.assert_good(least=many)
     assert (report.completed, report.repeated, sum(won)) == (many, 0, report.answers)
@@ -229,7 +184,7 @@ def test_a_poisoned_execution_ends_as_many_workers_as_it_may(
 ) -> None:
     """Then it is interrupted, and those that are left go on with what comes."""
     for number in few(rounds, 10):
-        folder = placed(dbos_url, tmp_path / str(number))
+        folder = placed(dbos_url, tmp_path / str(number), engine="dbos")
         workers = [dbos_nursery.make("stay", folder, max_recoveries=1) for _ in range(3)]
         for worker in workers:
             worker.until("started")

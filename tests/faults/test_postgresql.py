@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import signal
 import statistics
@@ -10,48 +9,18 @@ import time
 from pathlib import Path
 
 import pytest
-from checker import Lives, Report, check, stored
+from checker import Lives
 from postgresql import Server
-from processes import Nursery, Worker, stopped, wait_for
-from world import EFFECTS, PLACE, STORE, TOLD, count
+from processes import Nursery, stopped, wait_for
+from steps import ended, few, of, placed
+from world import EFFECTS, TOLD, count
 
 from agentmap_asgi.config import AgentMapConfig
-from agentmap_asgi.stores.postgres_upkeep import migrate
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(3600)]
 
 
 LEASE = 5.0
-
-
-def few(rounds: int, many: int) -> range:
-    return range(1 if rounds == 1 else many)
-
-
-def placed(server: Server, folder: Path) -> Path:
-    """A folder whose executions are kept in a schema of their own."""
-    folder.mkdir()
-    where = {"storage_url": server.url(), "storage_schema": server.schema()}
-    migrate(where["storage_url"], where["storage_schema"])
-    (folder / PLACE).write_text(json.dumps(where))
-    return folder
-
-
-def of(worker: Worker, folder: Path) -> set[str]:
-    """The executions that a process runs, as the store has it."""
-    return {
-        one.id
-        for one in stored(folder / STORE).values()
-        if one.status in ("queued", "running") and one.runner and one.runner.startswith(f"{worker.pid}-")
-    }
-
-
-def ended(nursery: Nursery, folder: Path, lives: Lives) -> Report:
-    nursery.drain(folder)
-    nursery.sweep()
-    report = check(folder, lives)
-    report.assert_good()
-    return report
 
 
 def test_a_dead_process_is_followed_by_another(postgres: Server, nursery: Nursery, tmp_path: Path, rounds: int) -> None:
@@ -60,7 +29,7 @@ def test_a_dead_process_is_followed_by_another(postgres: Server, nursery: Nurser
     # A server that has just started gives everybody time to come.
     wait_for(lambda: postgres.execute("SELECT now() - pg_postmaster_start_time() > interval '6 s'") == [(True,)])
     for number in few(rounds, 50):
-        folder = placed(postgres, tmp_path / str(number))
+        folder = placed(postgres.url(), tmp_path / str(number))
         one, *others = [
             nursery.make(
                 "work",
@@ -94,7 +63,7 @@ def test_killed_again_and_again_nothing_is_lost_and_nothing_is_repeated(
 ) -> None:
     """One after the other on the same tables, at random moments, within writes too."""
     dice = random.Random(7)
-    folder = placed(postgres, tmp_path / "world")
+    folder = placed(postgres.url(), tmp_path / "world")
     lives = Lives()
     for number in range(3 if rounds == 1 else 50):
         worker = nursery.make("work", folder, seed=number)
@@ -114,7 +83,7 @@ def test_a_process_that_stands_still_loses_what_it_runs(
     """After its lease others go on with it; what it writes when it goes on itself is refused."""
     taken = 0
     for number in few(rounds, 15):
-        folder = placed(postgres, tmp_path / str(number))
+        folder = placed(postgres.url(), tmp_path / str(number))
         one = nursery.make("work", folder, seed=number, starts=30, state={"slow": 0.1}, worker_lease=2)
         two = nursery.make("work", folder, seed=number + 1_000, starts=15, worker_lease=2)
         one.until("started")
@@ -142,7 +111,7 @@ def test_a_restart_of_the_server_is_survived(
 ) -> None:
     """Stopped or crashed, for a moment or for longer than writers are patient: everything goes on where it was."""
     for number in few(rounds, 8):
-        folder = placed(postgres, tmp_path / str(number))
+        folder = placed(postgres.url(), tmp_path / str(number))
         workers = [nursery.make("work", folder, seed=number * 10 + n, starts=40) for n in range(2)]
         for worker in workers:
             worker.until("started")
@@ -162,7 +131,7 @@ def test_connections_that_are_broken_off_again_and_again_harm_nobody(
 ) -> None:
     """All of them at once, in the middle of whatever they do; no process takes anything from another."""
     for number in few(rounds, 8):
-        folder = placed(postgres, tmp_path / str(number))
+        folder = placed(postgres.url(), tmp_path / str(number))
         workers = [nursery.make("work", folder, seed=number * 10 + n, starts=30) for n in range(2)]
         for worker in workers:
             worker.until("started")

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from checker import Lives, check
 from processes import Nursery
+from steps import raced
 from world import WAITS
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(3600)]
@@ -20,16 +21,7 @@ def test_each_wait_has_one_winner(nursery: Nursery, tmp_path: Path, rounds: int)
     first.until("closed")
     first.wait()
     crowd = [nursery.make("race", tmp_path, seed=number) for number in range(4)]
-    for one in crowd:
-        one.until("ready")
-    for one in crowd:
-        one.tell("go")
-    won = [int(one.until("won").split()[1]) for one in crowd]
-    for one in crowd:
-        one.tell("end")
-    for one in crowd:
-        one.until("closed")
-        one.wait()
+    won = raced(crowd)
     report = check(tmp_path, Lives())
     report.assert_good(least=many)
     assert report.completed == many

@@ -9,33 +9,12 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from checker import Lives, Report, check, connect, stored
-from processes import Nursery, Worker, log, stopped, wait_for
+from checker import Lives, check, connect, stored
+from processes import Nursery, log, stopped, wait_for
+from steps import ended, few, of, owners
 from world import EFFECTS, GRACE, STORE, TOLD, count
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(3600)]
-
-
-def few(rounds: int, many: int) -> range:
-    return range(1 if rounds == 1 else many)
-
-
-def owners(folder: Path) -> dict[str, str | None]:
-    """Who runs what is unfinished."""
-    return {one.id: one.runner for one in stored(folder / STORE).values() if one.status in ("queued", "running")}
-
-
-def of(worker: Worker, folder: Path) -> set[str]:
-    """The executions that a process runs, as the store has it."""
-    return {name for name, runner in owners(folder).items() if runner and runner.startswith(f"{worker.pid}-")}
-
-
-def ended(nursery: Nursery, folder: Path, lives: Lives) -> Report:
-    nursery.drain(folder)
-    nursery.sweep()
-    report = check(folder, lives)
-    report.assert_good()
-    return report
 
 
 def test_what_a_killed_process_left_goes_on_in_another(nursery: Nursery, tmp_path: Path, rounds: int) -> None:
