@@ -24,7 +24,7 @@ ROWS = [
     node("Read", "read", output="seen"),
     node("Write", "write", inputs="number", output="written", edge="Break", graph="Failing"),
     node("Break", "break", output="never", graph="Failing"),
-    node("Hold", "hold", output="never", timeout="10ms", graph="Late"),
+    node("Hold", "hold", output="never", timeout="200ms", graph="Late"),
     node("Hold", "hold", output="never", graph="Endless"),
     node("Fork", edge="Left|Right", graph="Forked"),
     node("Left", "write", inputs="number", output="left", graph="Forked"),
@@ -166,7 +166,7 @@ async def test_a_session_is_closed_after_a_thread_that_was_given_up(engine: Engi
         over.set()
 
     factory = sessionmaker(bind=engine, class_=Counted)
-    rows = [node("Slow", "slow", timeout="10ms")]
+    rows = [node("Slow", "slow", timeout="200ms")]
     async with serving(tmp_path, rows, agents={"slow": slow}, database_session_factory=factory) as service:
         document = await service.execute_workflow("Flow", {})
         assert document["error"]["code"] == "timeout"

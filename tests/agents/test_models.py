@@ -302,7 +302,7 @@ async def test_cancellation_closes_the_connection(tmp_path: Path, protocol: str)
                 await asyncio.wait_for(fake.requests[0].gone.wait(), 20)
                 assert done["usage"]["requests"] == 1
     async with FakeModels(Hangs()) as fake:
-        done = await ask(tmp_path, fake, asking(protocol, timeout="300ms"))
+        done = await ask(tmp_path, fake, asking(protocol, timeout="1s"))
         assert done["error"]["code"] == "timeout"
         await asyncio.wait_for(fake.requests[0].gone.wait(), 20)
 

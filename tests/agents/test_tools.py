@@ -186,7 +186,7 @@ async def test_a_tool_that_hangs_is_not_called_again_meanwhile(tmp_path: Path) -
         return city
 
     try:
-        row = calling(timeout="100ms", retry="3")
+        row = calling(timeout="500ms", retry="3")
         async with serving(tmp_path, [row], tools=[stuck]) as made:
             done = await made.execute_workflow("Flow", {"city": "Bern"})
             assert (done["error"]["code"], calls, made.readiness()["threads_in_use"]) == ("timeout", ["Bern"], 1)

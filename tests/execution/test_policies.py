@@ -145,7 +145,7 @@ async def test_a_timeout_is_for_each_attempt(tmp_path: Path) -> None:
     for on, expected in (("timeout", {"a": 2}), ("error", {})):
         retry = json.dumps({"attempts": 2, "on": [on]})
         document = await run(
-            tmp_path, [node("A", "slow", output="a", retry=retry, timeout="20ms")], agents={"slow": slow}
+            tmp_path, [node("A", "slow", output="a", retry=retry, timeout="500ms")], agents={"slow": slow}
         )
         assert document["result"] == expected
 
@@ -173,7 +173,7 @@ async def test_a_thread_that_timed_out_is_tried_again_only_if_idempotent(
         called.append(call.attempt)
         let_go.wait(30)
 
-    document = await run(tmp_path, [node("A", "stuck", retry="2", timeout="10ms")], agents={"stuck": stuck})
+    document = await run(tmp_path, [node("A", "stuck", retry="2", timeout="500ms")], agents={"stuck": stuck})
     let_go.set()
     assert document["error"]["code"] == "timeout"
     assert len(called) == calls
@@ -386,7 +386,7 @@ async def test_retry_and_timeout_are_for_each_item(tmp_path: Path) -> None:
             await asyncio.Event().wait()
         return call.attempt
 
-    rows = [node("A", "work", output="ys", map_over="xs", retry="2", timeout="50ms")]
+    rows = [node("A", "work", output="ys", map_over="xs", retry="2", timeout="500ms")]
     document = await run(tmp_path, rows, {"xs": [0, 0, 0]}, agents={"work": work})
     assert document["result"]["ys"] == [1, 2, 2]
     assert sorted(calls) == [(0, 1), (1, 1), (1, 2), (2, 1), (2, 2)]

@@ -153,7 +153,7 @@ async def test_a_child_with_a_timeout_is_ended(tmp_path: Path) -> None:
             ended.set()
 
     rows = [
-        node("A", "graph", timeout="10ms", ko="H", context="{workflow=::Child}"),
+        node("A", "graph", timeout="200ms", ko="H", context="{workflow=::Child}"),
         node("H", prompt="{error}", output="h"),
         node("C", "forever", graph="Child"),
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -38,11 +39,15 @@ def reloaded(catalogue: Catalogue) -> Changes:
 
 
 def between_looks(monkeypatch: pytest.MonkeyPatch, *steps: Callable[[], object]) -> list[float]:
-    """Run a step in each pause between two looks, in place of the pause. Gives the pauses."""
+    """Run a step in each pause between two looks, in place of the pause. Gives the pauses. Other threads still sleep."""
     left = iter(steps)
     pauses: list[float] = []
+    looking, sleep = threading.get_ident(), time.sleep
 
     def pause(seconds: float) -> None:
+        if threading.get_ident() != looking:
+            sleep(seconds)
+            return
         pauses.append(seconds)
         step = next(left, None)
         if step is not None:
