@@ -39,7 +39,7 @@ def reloaded(catalogue: Catalogue) -> Changes:
 
 
 def between_looks(monkeypatch: pytest.MonkeyPatch, *steps: Callable[[], object]) -> list[float]:
-    """Run a step in each pause between two looks, in place of the pause. Gives the pauses. Other threads still sleep."""
+    """Run a step in each pause between two looks, in place of the pause. Gives the pauses. Other threads sleep."""
     left = iter(steps)
     pauses: list[float] = []
     looking, sleep = threading.get_ident(), time.sleep
