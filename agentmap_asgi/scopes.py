@@ -238,7 +238,8 @@ class RunScope(_Scope):
     __slots__ = ("_app",)
 
     def __init__(self, app: AppScope) -> None:
-        super().__init__()
+        self._closed = False  # as `_Scope` has it; there is one of these for each execution
+        self._opened = None
         self._app = app
 
     def node_scope(self) -> NodeScope:

@@ -14,7 +14,7 @@ from .fields import gather
 from .host import Host
 from .live import LOG, PROGRESS, TOKEN
 from .plan import Plan, PlanNode
-from .values import copied
+from .values import copied, fresh
 from .walker import Token
 
 logger = logging.getLogger("agentmap_asgi.agents")
@@ -73,7 +73,7 @@ class NodeCall:
     @property
     def inputs(self) -> dict[str, Any]:
         if self._inputs is None:
-            self._inputs = copied(gather(self._plan.bindings, self._values, self._token))
+            self._inputs = fresh(gather(self._plan.bindings, self._values, self._token))
         return self._inputs
 
     @property
@@ -96,7 +96,7 @@ class NodeCall:
 
     @property
     def state(self) -> dict[str, Any]:
-        state: dict[str, Any] = copied(self._values)
+        state: dict[str, Any] = fresh(self._values)
         return state
 
     @property

@@ -11,7 +11,7 @@ from .host import Facts
 from .plan import Plan
 from .records import shown_wait, stamp
 from .usage import shown as usage_shown
-from .values import copied
+from .values import fresh
 from .waits import Wait, waits_of
 
 
@@ -65,8 +65,8 @@ def document(run: Shown, *, shown: str | None = None, shared: bool = False) -> d
         "execution_id": run.id,
         "graph_name": run.plan.workflow.name,
         "graph_id": run.plan.workflow.graph_id,
-        "result": (run.result.values if shared else copied(run.result.values)) if still else None,
-        "error": copied(run.error) if ended and run.error is not None else None,
+        "result": (run.result.values if shared else fresh(run.result.values)) if still else None,
+        "error": fresh(run.error) if ended and run.error is not None else None,
         "execution_time": (ended - run.started_ns) / 1e9 if ended else None,
         "nodes_executed": run.steps,
         "created_at": started if run.created_ns == run.started_ns else stamp(run.created_ns + offset),

@@ -55,7 +55,7 @@ from .records import (
 )
 from .stepping import step_of
 from .usage import Usage, add
-from .values import begun, copied, masked, weight
+from .values import begun, copied, fresh, masked, weight
 from .waits import Answer, Suspend, Wait, wait_of
 from .walker import Token, Walker
 from .writing import dumps
@@ -63,7 +63,9 @@ from .writing import dumps
 logger = logging.getLogger("agentmap_asgi.execution")
 
 LIGHT: Final = 4096
-"""Texts up to this length are not weighed one by one; `max_steps` bounds how many there can be."""
+"""Texts of built-ins up to this length are not weighed one by one; `max_steps` bounds how many there can be."""
+TINY: Final = 64
+"""The same for agents."""
 SHORTEST_SECRET: Final = 4
 """Characters; what is shorter stands in too many innocent texts to be masked."""
 
@@ -450,9 +452,13 @@ class Run(Performing):
         self.extra.ready = []
         self._pump(ready, perform)
         if self.status == "running" and not self.ended_ns:
-            self.spawn(self._drive(ready, perform))
+            if ready:
+                self.spawn(self._drive(ready, perform))
+            else:
+                for token in perform:
+                    self.spawn(self._drive([], [token]))
             left = (self._deadline - clock.monotonic_ns()) / 1e9
-            self._timer = self.host.loop.call_later(left, self._stop, DeadlineExceeded())
+            self._timer = self.host.loop.call_later(left, self._out_of_time)
 
     def _may_go_on(self, token: Token, node: PlanNode) -> bool:
         """Whether a node that began before, and whose end the store does not have, can be performed."""
@@ -522,7 +528,7 @@ class Run(Performing):
         """Walk `ready` tokens until each is consumed, stands before a node to perform, or a turn is over."""
         turn = PAUSE_AFTER
         if self.host.context.clock.monotonic_ns() > self._deadline:
-            self._stop(DeadlineExceeded())
+            self._out_of_time()
         while ready and turn > 0 and not self.ended_ns:
             turn -= self._walk(ready.pop(), turn, ready, perform)
         if not ready and not self.ended_ns:
@@ -572,7 +578,7 @@ class Run(Performing):
                         targets = self.targets(token, node, True, None, {} if field is None else {field: value})
                     if field is not None:
                         kind = value.__class__
-                        if (kind is str and len(value) > LIGHT) or kind is dict or kind is list:
+                        if kind is dict or kind is list or (kind is str and len(value) > LIGHT):
                             self.weigh(value, values)
                         values[field] = value
                         if stamps is not None:
@@ -627,11 +633,17 @@ class Run(Performing):
         root.counted += used
         return used or 1
 
+    def _out_of_time(self) -> None:
+        self._stop(DeadlineExceeded())
+
     def out_of_steps(self) -> None:
         self._stop(StepLimit(f"The execution ran {self.root.counted} nodes, as many as max_steps allows"))
 
     def weigh(self, value: Any, values: dict[str, Any]) -> None:
         """Count what a node adds to the state; when it seems too much, count exactly."""
+        kind = value.__class__
+        if kind is not dict and kind is not list and (kind is not str or len(value) <= TINY):
+            return  # `max_steps` bounds how many of these there can be
         if self._size is None:
             self._size = weight(values)
         if value is not self._weighed:
@@ -660,7 +672,7 @@ class Run(Performing):
         function = self.plan.functions.get(route.function)
         if function is None:
             raise RoutingInvalid(f"There is no routing function {route.function!r} in the context object")
-        answer = function(copied(values))
+        answer = function(fresh(values))
         names = [answer] if isinstance(answer, str) else [] if answer is None else answer
         if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
             raise RoutingInvalid(f"The routing function {route.function!r} must return node names")
@@ -804,9 +816,6 @@ class Run(Performing):
     def answered(self, token: Token, wait: Wait, answer: Answer) -> None:
         """Note an answer; the node makes its result of it when it goes on."""
         self.own().answered[token.at, token.visit] = (wait, answer)
-
-    def answer_of(self, token: Token) -> tuple[Wait, Answer] | None:
-        return self.extra.answered.pop((token.at, token.visit), None)
 
     def waits_at(self, token: Token, wait: Wait) -> None:
         """Put a restored branch back where it waited."""

@@ -97,6 +97,7 @@ class Performing:
         steps: int
         error: dict[str, Any] | None
         busy: dict[Token, None]
+        ended_ns: int
         tasks: set[asyncio.Task[Any]]
 
         @property
@@ -119,7 +120,6 @@ class Performing:
         def held_back(self, text: str) -> int: ...
         def weigh(self, value: Any, values: dict[str, Any]) -> None: ...
         def error_of(self, failure: NodeFailure, node: PlanNode | None, attempt: int) -> dict[str, Any]: ...
-        def answer_of(self, token: Token) -> tuple[Wait, Answer] | None: ...
         def suspended(self, token: Token, node: PlanNode, suspend: Suspend) -> list[Token]: ...
         def after_timeout(self, node: PlanNode, name: str) -> int: ...
         def complete(self, token: Token, targets: tuple[int, ...]) -> list[Token]: ...
@@ -158,7 +158,7 @@ class Performing:
     async def _drive(self, ready: list[Token], perform: list[Token]) -> None:
         """One branch after the other in this task; a task of its own for each further one that must be awaited."""
         performed = 0
-        while not self.finished:
+        while not self.ended_ns:
             if ready:  # a turn of the walk is over
                 for token in perform:
                     self.spawn(self._drive([], [token]))
@@ -174,7 +174,7 @@ class Performing:
                     await asyncio.sleep(0)
             else:
                 return
-            if not self.finished:
+            if not self.ended_ns:
                 self._pump(ready, perform)
 
     async def _perform(self, token: Token) -> list[Token]:
@@ -183,13 +183,14 @@ class Performing:
         clock = self.host.context.clock.monotonic_ns
         began = clock()
         key = (token.at, token.visit)
-        answered = self.answer_of(token)
+        root = self.root
+        answered = self.extra.answered.pop(key, None)
         if key not in self.extra.begun:
-            if self.root.counted >= self.host.config.max_steps:
+            if root.counted >= self.host.config.max_steps:
                 self.out_of_steps()
                 return []
             self.steps += 1
-            self.root.counted += 1
+            root.counted += 1
             self.record(BEGAN, token, began, began, 1)
         if not self.busy:
             self.busy = {}
@@ -199,12 +200,15 @@ class Performing:
                 await self._kept()
             elif self.ledger is not None and self.ledger.opening:
                 await self.ledger.ask()
-            if answered is None:
-                (delta, flag, goto), attempt = await self._attempts(token, node)
-            else:
+            attempt = 1
+            if answered is not None:
                 delta, flag, goto = self._answer_read(node, *answered)
-                attempt = 1
-            if self.finished:
+            elif node.direct and not self.extra.attempts and root.journal is None:
+                delta, flag, goto = await self.direct(token, node)
+                delta = self.masked(delta)
+            else:
+                (delta, flag, goto), attempt = await self._attempts(token, node)
+            if self.ended_ns:
                 return []
             for value in delta.values():
                 self.weigh(value, token.values)
@@ -212,9 +216,9 @@ class Performing:
         except GeneratorExit:
             raise
         except Suspend as suspend:
-            return [] if self.finished else self.suspended(token, node, suspend)
+            return [] if self.ended_ns else self.suspended(token, node, suspend)
         except BaseException as exc:  # as in the walk
-            if self.finished:
+            if self.ended_ns:
                 return []
             if isinstance(exc, asyncio.CancelledError):
                 raise
@@ -226,7 +230,8 @@ class Performing:
         self.extra.begun.discard(key)
         token.write(delta)
         token.flag = flag
-        self.record(FINISHED, token, began, clock(), Finish(delta, flag, targets, attempt, usage=self.spent(token)))
+        usage = self.spent(token) if self.extra.spent else None
+        self.record(FINISHED, token, began, clock(), Finish(delta, flag, targets, attempt, usage=usage))
         return self.complete(token, targets)
 
     async def _kept(self) -> None:
@@ -244,16 +249,13 @@ class Performing:
         return {}, False, self.after_timeout(node, result.goto)
 
     def record(self, kind: int, token: Token, began: int, ended: int, data: Any) -> None:
-        if not self.finished:  # what comes later is dropped
+        if not self.ended_ns:  # what comes later is dropped
             self.records.append((self.sequence, kind, token.at, token.visit, began, ended, data))
             self.sequence += 1
             if self.parent is None and self.extra.watchers and self.ledger is None:
                 self.told()
 
     async def _attempts(self, token: Token, node: PlanNode) -> tuple[Settled, int]:
-        if node.direct and not self.extra.attempts and self.root.journal is None:
-            delta, flag, goto = await self.direct(token, node)
-            return (self.masked(delta), flag, goto), 1
         if node.node.map_over is not None:
             results = await self._mapped(token, node, node.node.map_over)
             return (node.stored(results), True, None), 1

@@ -124,6 +124,7 @@ class Runtime:
         self._commands: set[int] = set()
         """Requests of other processes that are being done."""
         self._watchdog = Watchdog(self.loop, config.blocking_threshold)
+        self.watch, self.unwatch = self._watchdog.enter, self._watchdog.leave
         self.engine: Engine = Local() if engine is None else engine(self)
 
     @property
@@ -718,12 +719,6 @@ class Runtime:
             self.leaks.add(task)
             task.add_done_callback(self.leaks.discard)
             logger.warning("%s: an agent did not end within %g s of its cancellation", run.id, self.config.cancel_grace)
-
-    def watch(self) -> None:
-        self._watchdog.enter()
-
-    def unwatch(self) -> None:
-        self._watchdog.leave()
 
     def abandon(self) -> None:
         """The loop has closed under its executions: they are interrupted; a durable store has them still running."""

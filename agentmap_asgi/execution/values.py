@@ -39,6 +39,17 @@ def copied(value: Any, where: str = "The value", *, limit: int | None = None) ->
     return copy
 
 
+def fresh(value: Any) -> Any:
+    """A deep copy of a value that was checked before, as all that a state holds."""
+    kind = value.__class__
+    if kind is dict:
+        return {
+            key: fresh(item) if (kind := item.__class__) is dict or kind is list else item
+            for key, item in value.items()
+        }
+    return [fresh(item) for item in value] if kind is list else value
+
+
 def weight(value: Any, depth: int = 0) -> int:
     """The size in bytes, about, of a JSON value that stands `depth` objects deep. ResultInvalid as in `copied`."""
     try:

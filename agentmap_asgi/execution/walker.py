@@ -275,6 +275,8 @@ class Walker:
                 if not mask & (above := ancestors[join])
                 and not ((rivals := waiting_mask & above) and rivals & order.before(join))
             ]
+            if not free:
+                return
             free.sort()
         for join in free:
             tokens = self.waiting.pop(join)

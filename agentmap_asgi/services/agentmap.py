@@ -97,6 +97,9 @@ class AgentMapService(Links):
         self.instruments = Instruments(self.config, self.context)
         self._watcher: Watcher | None = None
         self._plans: dict[Workflow, Plan] = {}
+        self._finder: tuple[Callable[[str], Workflow], Callable[[Workflow, str], Plan]] | None = None
+        """What finds sub-workflows, and what it was made for."""
+        self._prepares = self._overrides("pre_workflow_execution")
         self._schemas: WeakKeyDictionary[Workflow, dict[str, Any]] = WeakKeyDictionary()
         self._durations = {}
         self._counts: dict[str, dict[str, int]] = {}
@@ -489,8 +492,10 @@ class AgentMapService(Links):
     def _sub_plans(self) -> Callable[[Workflow, str], Plan]:
         """Finds sub-workflows as they are now: a run keeps the versions it began with."""
         find = self.catalogue.snapshot()
+        if self._finder is not None and self._finder[0] == find:
+            return self._finder[1]
         replaced: dict[Workflow, Plan] = {}
-        """Plans of versions that are served no more; they go with the run."""
+        """Plans of versions that are served no more; they go with the last run that began then."""
 
         def plan_for(caller: Workflow, reference: str) -> Plan:
             """`::Name` is in the caller's file; so is a plain name, if the file has it."""
@@ -509,6 +514,7 @@ class AgentMapService(Links):
                 plan = replaced[workflow] = self._plan(workflow)
             return plan
 
+        self._finder = find, plan_for
         return plan_for
 
     def _values(self, workflow: Workflow, initial_state: Any) -> dict[str, Any]:

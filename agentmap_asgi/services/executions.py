@@ -28,7 +28,7 @@ from ..errors import (
 )
 from ..execution.document import document, listed, stored_document
 from ..execution.executor import Run
-from ..execution.host import Facts
+from ..execution.host import NO_FACTS, Facts
 from ..execution.identity import execution_id
 from ..execution.live import Listener, merged
 from ..execution.overlay import overlaid
@@ -37,7 +37,7 @@ from ..execution.records import BEGAN, RAN, SUSPENDED, Record, events, events_of
 from ..execution.records import FINISHED as FINISHED_NODE
 from ..execution.rewind import rewound
 from ..execution.runtime import Runtime
-from ..execution.values import copied
+from ..execution.values import copied, fresh
 from ..execution.visits import entries_of, parts_in, visits
 from ..execution.waits import ACTIONS, EXPIRED, Answer, checked, waits_of
 from ..stores.store import FINISHED, GOING, LOST_HEAD, Entry, Filter, Row, Store
@@ -91,6 +91,8 @@ class Executions:
     _durations: dict[tuple[str, str], Durations]
     """By graph id and content hash."""
     registry: Registry
+    _prepares: bool
+    """There is a host's own `pre_workflow_execution`."""
 
     # What the service gives.
 
@@ -109,9 +111,6 @@ class Executions:
         raise NotImplementedError
 
     def _values(self, workflow: Workflow, initial_state: Any) -> dict[str, Any]:
-        raise NotImplementedError
-
-    def _overrides(self, method: str) -> bool:
         raise NotImplementedError
 
     def _new_run(
@@ -164,8 +163,8 @@ class Executions:
         run_context: dict[str, Any] = {}
         if context:
             run_context = copied(context if context.__class__ is dict else dict(context), "context")
-        who = owner(run_context)
-        facts, ours = Facts(who), None
+        who = owner(run_context) if run_context else None
+        facts, ours = NO_FACTS if who is None else Facts(who), None
         if options is not None:
             ours = options.execution_id
             if options.key is not None:
@@ -177,8 +176,8 @@ class Executions:
             elif options.tags:
                 facts = Facts(who, options.tags)
         values = self._values(workflow, initial_state)
-        if self._overrides("pre_workflow_execution"):
-            await self.pre_workflow_execution(graph_name, copied(values), run_context)
+        if self._prepares:
+            await self.pre_workflow_execution(graph_name, fresh(values), run_context)
             runtime.admit()  # the hook may have taken long
         if ours is not None and ours in runtime.live:
             raise ExecutionConflict("There is an execution of this id already")
@@ -202,8 +201,8 @@ class Executions:
 
     async def _accepted(self, runtime: Runtime, run: Run, options: CallOptions | None) -> Row | None:
         """Keep a new execution and begin it; or the row that has its id or its key."""
-        if runtime.starts(run):
-            run.status = "running"  # as the store is told
+        if self.store.durable and runtime.starts(run):
+            run.status = "running"  # as the store is told; another one looks when somebody asks it
         try:
             there = await self.store.create(run)
         finally:

@@ -402,7 +402,7 @@ async def test_who_is_asked_sees_the_question_and_no_more(face: str, store: str,
             assert (answer.status_code, answer.json()["waiting"]) == (200, [])
             assert "hush" not in answer.text
             assert (await served.http.get(path, headers=headers)).status_code == 404, "it asks him nothing more"
-        ended = await served.settled(made["execution_id"], "eve")
+            ended = await served.settled(made["execution_id"], "eve")
         assert (ended["result"]["ada_says"]["by"], ended["result"]["bob_says"]["by"]) == ("ada", "bill")
 
 
