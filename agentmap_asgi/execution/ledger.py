@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 from ..errors import StoreUnavailable
@@ -29,6 +29,10 @@ Run = Any
 """An `executor.Run`, which imports this module."""
 AGAIN: Final = (0.05, 0.2, 1.0, 2.0, 5.0)
 """Seconds before a write is made again; the last counts from then on."""
+
+
+Waiter = Callable[[bool], None]
+"""Told whether what it waits for is kept, or never will be."""
 
 
 class Written:
@@ -73,13 +77,15 @@ class Written:
     def changes(self) -> Mapping[str, Any]:
         if self._changes is not None:
             return self._changes
-        text = dumps(document(self._root))
+        text = dumps(document(self._root, shared=True))
         return {**columns_of(self._root), "runner": None, "document": text}
 
-    def entries(self) -> Iterator[Entry]:
-        for run, begin, end in ((self._root, self._begin, self._end), *self._others):
-            for sequence, text in texts(run.plan, run.records[begin:end], run.wall_offset):
-                yield Entry(run.path, sequence, text)
+    def entries(self) -> list[Entry]:
+        return [
+            Entry(run.path, sequence, text)
+            for run, begin, end in ((self._root, self._begin, self._end), *self._others)
+            for sequence, text in texts(run.plan, run.records[begin:end], run.wall_offset)
+        ]
 
     def pins(self) -> Mapping[str, str]:
         return Pins(self.began())
@@ -102,10 +108,12 @@ class Begun:
 
     def row(self) -> Row:
         began: Row = self._root.row()
-        return replace(began, **self.written.changes())
+        for name, value in self.written.changes().items():
+            setattr(began, name, value)
+        return began
 
     def entries(self) -> list[Entry]:
-        return list(self.written.entries())
+        return self.written.entries()
 
     def pins(self) -> Mapping[str, str]:
         return Pins([*self._root.pinned(), *self.written.began()])
@@ -145,17 +153,16 @@ class Ledger:
         self._opened: asyncio.Future[Row | None] | None = None
         """Of an execution that is not kept yet, and has begun: done with the row that is in its way, or None."""
         self._tries = 0
-        self._waiters: list[asyncio.Future[None]] = []
+        self._waiters: list[Waiter] = []
         self.tree: list[Run] = []
         """Sub-workflows that have records to write."""
 
     def open(self) -> asyncio.Future[Row | None]:
-        """The execution begins before it is kept: its first write keeps it, at the end of this turn of the event loop
-        if nothing asks for one earlier. The future is done then, as `Store.create` is; the run has ended here when
-        that did not succeed.
+        """The execution begins before it is kept: its first write keeps it, when something asks for one, and at the
+        latest with `write`. The future is done then, as `Store.create` is; the run has ended here when that did not
+        succeed.
         """
         self._opened = self._loop.create_future()
-        self._loop.call_soon(self._open_now)
         return self._opened
 
     @property
@@ -163,11 +170,12 @@ class Ledger:
         """The execution has begun, and is not kept yet."""
         return self._opened is not None
 
-    def _open_now(self) -> None:
+    def write(self) -> None:
+        """Write an execution that has begun, and that nothing has asked to be kept."""
         if self._opened is not None and not self._flying:
             self._fly()
 
-    def _kept(self, written: Written, waiters: list[asyncio.Future[None]], sent: asyncio.Future[Row | None]) -> None:
+    def _kept(self, written: Written, waiters: list[Waiter], sent: asyncio.Future[Row | None]) -> None:
         """The execution is kept, or cannot be: another has its id, or the store cannot be written."""
         opened, self._opened, self._flying = self._opened, None, False
         error = None if sent.cancelled() else sent.exception()
@@ -188,14 +196,18 @@ class Ledger:
 
     def ask(self) -> asyncio.Future[None]:
         """Everything that has happened up to now is kept when the future is done; it is cancelled if never."""
-        waiter = self._loop.create_future()
+        future = self._loop.create_future()
+        self.then(partial(_told, future))
+        return future
+
+    def then(self, waiter: Waiter) -> None:
+        """The same for a function, which is told whether it is kept."""
         if self._root.lost:
-            waiter.cancel()
-            return waiter
+            waiter(False)
+            return
         self._waiters.append(waiter)
         if not self._flying:
             self._fly()
-        return waiter
 
     def _fly(self) -> None:
         others = [(run, run.kept, len(run.records)) for run in self.tree if len(run.records) > run.kept]
@@ -204,18 +216,18 @@ class Ledger:
         self._flying = True
         self._send(batch, waiters)
 
-    def _send(self, batch: Written, waiters: list[asyncio.Future[None]]) -> None:
+    def _send(self, batch: Written, waiters: list[Waiter]) -> None:
         if self._root.lost:
             self._give_up(waiters)
             return
         if self._opened is not None:
             created = asyncio.ensure_future(self._store.create(Begun(batch, self._root)))
-            created.add_done_callback(lambda done: self._kept(batch, waiters, done))
+            created.add_done_callback(partial(self._kept, batch, waiters))
             return
         sent = asyncio.ensure_future(self._store.append(batch))
-        sent.add_done_callback(lambda done: self._landed(batch, waiters, done))
+        sent.add_done_callback(partial(self._landed, batch, waiters))
 
-    def _landed(self, batch: Written, waiters: list[asyncio.Future[None]], sent: asyncio.Future[bool]) -> None:
+    def _landed(self, batch: Written, waiters: list[Waiter], sent: asyncio.Future[bool]) -> None:
         error = None if sent.cancelled() else sent.exception()
         if isinstance(error, StoreUnavailable):
             delay = AGAIN[min(self._tries, len(AGAIN) - 1)]
@@ -236,21 +248,27 @@ class Ledger:
             return
         self._follow(batch, waiters)
 
-    def _follow(self, batch: Written, waiters: list[asyncio.Future[None]]) -> None:
+    def _follow(self, batch: Written, waiters: list[Waiter]) -> None:
         """A write is in the store."""
         batch.landed()
         if self.tree:
             self.tree = [run for run in self.tree if not run.finished or run.kept < len(run.records)]
         for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(None)
+            waiter(True)
         self._root.told()
         if self._root.lost:
             self._give_up([])
         elif self._waiters:
             self._fly()
 
-    def _give_up(self, waiters: list[asyncio.Future[None]]) -> None:
-        for waiter in [*waiters, *self._waiters]:
-            waiter.cancel()
-        self._waiters = []
+    def _give_up(self, waiters: list[Waiter]) -> None:
+        given_up, self._waiters = [*waiters, *self._waiters], []
+        for waiter in given_up:
+            waiter(False)
+
+
+def _told(future: asyncio.Future[None], kept: bool) -> None:
+    if not kept:
+        future.cancel()
+    elif not future.done():
+        future.set_result(None)

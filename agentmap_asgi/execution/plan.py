@@ -31,7 +31,7 @@ class PlanNode:
     """One node, ready to run."""
 
     __slots__ = ("agent", "asks", "bindings", "bounds", "child_fields", "choices", "collect", "compiled", "continues",
-                 "direct", "error", "failure", "index", "ko", "may_run_again", "name", "node", "ok", "output",
+                 "direct", "error", "failure", "index", "ko", "leads", "may_run_again", "name", "node", "ok", "output",
                  "outputs", "plain", "prompt", "step", "success", "trusted")  # fmt: skip
 
     index: int
@@ -60,6 +60,8 @@ class PlanNode:
     ko: int
     success: Targets
     failure: Targets
+    leads: tuple[str, ...]
+    """The names of the nodes that a success leads to, when no function says it."""
     error: Targets | None
     """Where a raised failure leads; None parks it."""
     continues: bool
@@ -321,6 +323,8 @@ def _compiled(node: Node, agent: Agent, site: Site, index: Mapping[str, int], nu
     )
     plan.ok = plan.ko = END
     plan.asks = isinstance(plan.success, FunctionRoute)
+    route = node.edge or node.on_success
+    plan.leads = () if isinstance(route, FunctionRoute) else tuple(route)
     plan.may_run_again = (
         agent.idempotent
         or agent.sub_workflow

@@ -16,8 +16,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
-from ..workflows.model import FunctionRoute
-from .plan import Plan, PlanNode
+from .plan import Plan
 from .writing import dumps
 
 STARTED: Final = 0
@@ -77,11 +76,13 @@ def width(kind: int) -> int:
 def entry(plan: Plan, record: Record, wall_offset: int) -> Entry:
     """A record as JSON keeps it. `wall_offset` is what makes a monotonic time one since 1970."""
     _, kind, at, visit, started, ended, data = record
+    if kind == RAN and data.__class__ is not Finish:  # a plain node, as most are
+        node = plan.nodes[at]
+        delta = {} if data is None or node.output is None else {node.output: data}
+        return [RAN, node.name, visit, started + wall_offset, ended + wall_offset, delta, True, node.leads, 1, None,
+                False]  # fmt: skip
     head = [kind, None if kind in NODELESS else plan.nodes[at].name, visit, started + wall_offset, ended + wall_offset]
     if kind in (RAN, FINISHED):
-        node = plan.nodes[at]
-        if data.__class__ is not Finish:
-            data = Finish({} if node.output is None or data is None else {node.output: data}, True, _fixed(node))
         targets = [plan.nodes[target].name for target in data.targets]
         written = [*head, data.delta, data.flag, targets, data.attempt, data.error, data.parked]
         return [*written, data.usage] if data.usage else written
@@ -90,10 +91,9 @@ def entry(plan: Plan, record: Record, wall_offset: int) -> Entry:
     return [*head, data]
 
 
-def texts(plan: Plan, records: Sequence[Record], wall_offset: int) -> Iterator[tuple[int, str]]:
+def texts(plan: Plan, records: Sequence[Record], wall_offset: int) -> list[tuple[int, str]]:
     """(sequence, entry as JSON text) of records."""
-    for record in records:
-        yield record[0], dumps(entry(plan, record, wall_offset))
+    return [(record[0], dumps(entry(plan, record, wall_offset))) for record in records]
 
 
 def events(plan: Plan, records: Sequence[Record], wall_offset: int) -> Iterator[dict[str, Any]]:
@@ -158,8 +158,3 @@ def unspent(found: Entry) -> Entry:
     """An entry as it stands in a retry, which has not used again what the execution before it has used."""
     fields = {RAN: 11, FINISHED: 11, ITEM: 8}.get(found[0])
     return found[:fields]
-
-
-def _fixed(node: PlanNode) -> tuple[int, ...]:
-    """Where a plain node leads; one with a routing function has a Finish that says it."""
-    return () if isinstance(node.success, FunctionRoute) else node.success

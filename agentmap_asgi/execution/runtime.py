@@ -513,8 +513,10 @@ class Runtime:
     async def begun_ahead(self, run: Run) -> Row | None:
         """Begin a run, and return when it is kept; or the row that has its id, and the run has ended here."""
         assert run.ledger is not None  # noqa: S101
-        kept = run.ledger.open()
+        ledger = run.ledger
+        kept = ledger.open()
         self.submit(run)
+        ledger.write()
         return await kept
 
     def _when_free(self, run: Run, go: Callable[[], None], full: bool) -> None:
@@ -635,7 +637,8 @@ class Runtime:
         now = self.context.clock.time_ns()
         try:
             given = await self._answered(claimed, wait, answer, now)
-            await self.store.append(given)
+            if not await self.store.append(given):
+                return None  # another process has taken it on since, with the wait still open
             claimed.waits, claimed.sequence = given.changes()["waits"], given.changes()["sequence"]
         except (StoreUnavailable, StoreDamaged):
             self._hand_back(claimed, "suspended")

@@ -23,6 +23,13 @@ class Desk:
         self.connection = connection
         self.columns = columns
         self.waiting: list[tuple[Any, ...]] = []
+        self._pinned: set[str] = set()
+        """Definitions that are there, as long as the transaction that has looked goes on."""
+
+    def begin(self) -> None:
+        """A transaction begins, or a part of one that may be taken back."""
+        self.waiting = []
+        self._pinned.clear()
 
     def flush(self) -> None:
         if self.waiting:
@@ -32,11 +39,14 @@ class Desk:
     def pin(self, pins: Mapping[str, str]) -> None:
         """Keep those definitions that are not there yet; the text is asked for only then."""
         for name in pins:
+            if name in self._pinned:
+                continue
             if not self.pinned(name):
                 text = pins[name]
                 self.connection.execute(
                     "INSERT INTO definitions (hash, text, sum) VALUES (?, ?, ?)", (name, text, crc32(text.encode()))
                 )
+            self._pinned.add(name)
 
     def pinned(self, definition: str) -> bool:
         query = "SELECT 1 FROM definitions WHERE hash = ?"
@@ -92,6 +102,7 @@ class Do(Job[T]):
 
     def do(self, desk: Desk) -> T:
         desk.flush()
+        desk.begin()  # the function may take definitions out
         return self._function(desk.connection)
 
 

@@ -117,7 +117,7 @@ class Writer:
 
     def _transact(self, jobs: list[Job[Any]]) -> None:
         desk = self._desk
-        desk.waiting = []
+        desk.begin()
         with self._transaction():
             try:
                 for job in jobs:
@@ -132,7 +132,7 @@ class Writer:
         desk = self._desk
         with self._transaction():
             for job in jobs:
-                desk.waiting = []
+                desk.begin()
                 desk.connection.execute("SAVEPOINT one")
                 try:
                     job.value = job.do(desk)
