@@ -107,9 +107,13 @@ class DBOSEngine:
             self.runtime.job(self._started(run, go))
 
     async def begun(self, row: Row) -> bool:
-        """One that is in the queue waits for its turn; the process that died had only put it there."""
+        """One that is in the queue waits for its turn; the process that died had only put it there. So it had when
+        another process is about to claim it.
+        """
         latest = await self._asked(self._latest(row))
-        return latest is not None and latest.status != "ENQUEUED"
+        if latest is None or latest.status == "ENQUEUED":
+            return False
+        return latest.executor_id == row.runner or not self._mine  # a host's own DBOS has names of its own
 
     async def take_over(self, row: Row) -> bool:
         """Have the workflow that was under way go on wherever there is a slot, or begin one."""
