@@ -264,3 +264,32 @@ async def test_what_another_process_has_taken_on_meanwhile_is_left_to_it(tmp_pat
     assert found.runner == runner.id
     await made.aclose()
     await rival.aclose()
+
+
+async def test_an_answer_counts_only_when_it_is_kept(tmp_path: Path) -> None:
+    """Another process takes the execution on between the claim and the answer's write: the answer is given again."""
+    made = await opened(tmp_path)
+    store = made.store
+    name = (await made.execute_workflow("Flow", {}))["execution_id"]
+    rival = SQLiteStore(tmp_path / "runs.db", namespace=store.namespace, source=str(tmp_path / "flows.csv"))
+    await rival.open()
+    runner = rival.runner()
+    refused: list[bool] = []
+
+    async def append(batch: Batch) -> bool:
+        if not refused:
+            row = await rival.find(name)
+            assert row is not None
+            assert await rival.claim(row, runner, status="suspended") is not None
+            refused.append(not await SQLiteStore.append(store, batch))  # type: ignore[arg-type]
+            return not refused[0]
+        return await SQLiteStore.append(store, batch)  # type: ignore[arg-type]
+
+    vars(store).update(append=append)
+    await made.resume_execution(name, "answer", 7)
+    found = await ended(made, name)
+    assert (refused, found["status"], found["result"]["answer"]) == ([True], "completed", 7)
+    events = await made.get_execution_events(name)
+    assert [event["event"] for event in events].count("resumed") == 1
+    await rival.aclose()
+    await made.aclose()
