@@ -11,8 +11,9 @@ from anyio import to_thread
 from flows import Row, node, service, sheet
 
 from agentmap_asgi.agents.registry import Call, agent
-from agentmap_asgi.errors import StoreUnavailable
+from agentmap_asgi.errors import ExecutionConflict, StoreUnavailable
 from agentmap_asgi.execution.runtime import Given
+from agentmap_asgi.execution.waits import Answer, waits_of
 from agentmap_asgi.services import executions
 from agentmap_asgi.services.agentmap import AgentMapService
 from agentmap_asgi.stores.sqlite import SQLiteStore
@@ -267,29 +268,31 @@ async def test_what_another_process_has_taken_on_meanwhile_is_left_to_it(tmp_pat
 
 
 async def test_an_answer_counts_only_when_it_is_kept(tmp_path: Path) -> None:
-    """Another process takes the execution on between the claim and the answer's write: the answer is given again."""
+    """Another process takes the execution on, and an answer with it, between the claim and the write of this answer."""
     made = await opened(tmp_path)
     store = made.store
     name = (await made.execute_workflow("Flow", {}))["execution_id"]
     rival = SQLiteStore(tmp_path / "runs.db", namespace=store.namespace, source=str(tmp_path / "flows.csv"))
     await rival.open()
     runner = rival.runner()
-    refused: list[bool] = []
+    kept: list[bool] = []
 
     async def append(batch: Batch) -> bool:
-        if not refused:
-            row = await rival.find(name)
-            assert row is not None
-            assert await rival.claim(row, runner, status="suspended") is not None
-            refused.append(not await SQLiteStore.append(store, batch))  # type: ignore[arg-type]
-            return not refused[0]
-        return await SQLiteStore.append(store, batch)  # type: ignore[arg-type]
+        row = await rival.find(name)
+        assert row is not None
+        taken = await rival.claim(row, runner)
+        assert taken is not None
+        (wait,) = waits_of(name, taken.waits)
+        theirs = await made._runtime()._answered(taken, wait, Answer("answer", 8), 1_800_000_000_000_000_000)
+        kept.append(await rival.append(theirs))
+        kept.append(await SQLiteStore.append(store, batch))  # type: ignore[arg-type]
+        del vars(store)["append"]
+        return kept[1]
 
     vars(store).update(append=append)
-    await made.resume_execution(name, "answer", 7)
-    found = await ended(made, name)
-    assert (refused, found["status"], found["result"]["answer"]) == ([True], "completed", 7)
-    events = await made.get_execution_events(name)
-    assert [event["event"] for event in events].count("resumed") == 1
+    with pytest.raises(ExecutionConflict, match="Somebody else has answered"):
+        await made.resume_execution(name, "answer", 7)
+    assert kept == [True, False]
+    assert name not in made._runtime().live
     await rival.aclose()
     await made.aclose()
