@@ -904,7 +904,7 @@ class Run(Performing):
             self._settle()
         elif self.ledger is not None:
             if not self.lost:
-                self.ledger.then(self._kept_or_not)
+                self.ledger.ask().add_done_callback(self._closed)
         else:
             self.host.store.append(Written.of(self))
             self._settle()
@@ -936,13 +936,6 @@ class Run(Performing):
         if not closing.cancelled() and closing.exception() is not None:
             logger.error("%s: closing failed", self.id, exc_info=closing.exception())
         self._settle()
-
-    def _kept_or_not(self, kept: bool) -> None:
-        self.tasks = _NO_TASKS
-        if kept:
-            self._settle()
-        else:
-            self.host.loop.call_soon(self._settle)  # when it is known why
 
     def _settle(self) -> None:
         if self.settled:

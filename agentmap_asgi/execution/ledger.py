@@ -31,10 +31,6 @@ AGAIN: Final = (0.05, 0.2, 1.0, 2.0, 5.0)
 """Seconds before a write is made again; the last counts from then on."""
 
 
-Waiter = Callable[[bool], None]
-"""Told whether what it waits for is kept, or never will be."""
-
-
 class Written:
     """One write of an execution: a Batch of the store. Its texts are made when the store writes it.
 
@@ -153,7 +149,7 @@ class Ledger:
         self._opened: asyncio.Future[Row | None] | None = None
         """Of an execution that is not kept yet, and has begun: done with the row that is in its way, or None."""
         self._tries = 0
-        self._waiters: list[Waiter] = []
+        self._waiters: list[asyncio.Future[None]] = []
         self.tree: list[Run] = []
         """Sub-workflows that have records to write."""
 
@@ -175,7 +171,7 @@ class Ledger:
         if self._opened is not None and not self._flying:
             self._fly()
 
-    def _kept(self, written: Written, waiters: list[Waiter], sent: asyncio.Future[Row | None]) -> None:
+    def _kept(self, written: Written, waiters: list[asyncio.Future[None]], sent: asyncio.Future[Row | None]) -> None:
         """The execution is kept, or cannot be: another has its id, or the store cannot be written."""
         opened, self._opened, self._flying = self._opened, None, False
         error = None if sent.cancelled() else sent.exception()
@@ -196,18 +192,14 @@ class Ledger:
 
     def ask(self) -> asyncio.Future[None]:
         """Everything that has happened up to now is kept when the future is done; it is cancelled if never."""
-        future = self._loop.create_future()
-        self.then(partial(_told, future))
-        return future
-
-    def then(self, waiter: Waiter) -> None:
-        """The same for a function, which is told whether it is kept."""
+        waiter = self._loop.create_future()
         if self._root.lost:
-            waiter(False)
-            return
+            waiter.cancel()
+            return waiter
         self._waiters.append(waiter)
         if not self._flying:
             self._fly()
+        return waiter
 
     def _fly(self) -> None:
         others = [(run, run.kept, len(run.records)) for run in self.tree if len(run.records) > run.kept]
@@ -216,7 +208,7 @@ class Ledger:
         self._flying = True
         self._send(batch, waiters)
 
-    def _send(self, batch: Written, waiters: list[Waiter]) -> None:
+    def _send(self, batch: Written, waiters: list[asyncio.Future[None]]) -> None:
         if self._root.lost:
             self._give_up(waiters)
             return
@@ -227,7 +219,7 @@ class Ledger:
         sent = asyncio.ensure_future(self._store.append(batch))
         sent.add_done_callback(partial(self._landed, batch, waiters))
 
-    def _landed(self, batch: Written, waiters: list[Waiter], sent: asyncio.Future[bool]) -> None:
+    def _landed(self, batch: Written, waiters: list[asyncio.Future[None]], sent: asyncio.Future[bool]) -> None:
         error = None if sent.cancelled() else sent.exception()
         if isinstance(error, StoreUnavailable):
             delay = AGAIN[min(self._tries, len(AGAIN) - 1)]
@@ -248,27 +240,21 @@ class Ledger:
             return
         self._follow(batch, waiters)
 
-    def _follow(self, batch: Written, waiters: list[Waiter]) -> None:
+    def _follow(self, batch: Written, waiters: list[asyncio.Future[None]]) -> None:
         """A write is in the store."""
         batch.landed()
         if self.tree:
             self.tree = [run for run in self.tree if not run.finished or run.kept < len(run.records)]
         for waiter in waiters:
-            waiter(True)
+            if not waiter.done():
+                waiter.set_result(None)
         self._root.told()
         if self._root.lost:
             self._give_up([])
         elif self._waiters:
             self._fly()
 
-    def _give_up(self, waiters: list[Waiter]) -> None:
-        given_up, self._waiters = [*waiters, *self._waiters], []
-        for waiter in given_up:
-            waiter(False)
-
-
-def _told(future: asyncio.Future[None], kept: bool) -> None:
-    if not kept:
-        future.cancel()
-    elif not future.done():
-        future.set_result(None)
+    def _give_up(self, waiters: list[asyncio.Future[None]]) -> None:
+        for waiter in [*waiters, *self._waiters]:
+            waiter.cancel()
+        self._waiters = []
