@@ -345,6 +345,9 @@ class DBOSEngine:
                     run = await runtime.restored(claimed)
                     if run is None:
                         return "interrupted"
+                    if runtime.stopping:  # since it was asked
+                        runtime.let_go(claimed)
+                        await self._elsewhere(execution_id, workflow_id)
                     run.journal = journal
                     journal.run = run
                     run.queued = not run.records

@@ -758,10 +758,14 @@ class Runtime:
                 run.leave()
             else:
                 run.cancel()
-        # Also those that have ended and are not kept yet.
-        going = [self.loop.create_task(run.wait(), context=Context()) for run in self.live.values()]
-        if going:
-            await asyncio.wait(going, timeout=self._grace)
+        # Also those that have ended and are not kept yet, and those that come to run meanwhile.
+        end = self.loop.time() + self._grace
+        waited: set[Run] = set()
+        going: list[asyncio.Task[None]] = []
+        while more := [run for run in self.live.values() if run not in waited]:
+            waited.update(more)
+            going += [self.loop.create_task(run.wait(), context=Context()) for run in more]
+            await asyncio.wait(going, timeout=max(0.0, end - self.loop.time()))
         staying = [run for run in self.live.values() if run.ledger is not None and not run.settled]
         for run in list(self.live.values()):
             if run.ledger is None:

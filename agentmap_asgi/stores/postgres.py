@@ -413,7 +413,7 @@ class PostgresStore:
     async def answer(self, number: int, outcome: str) -> None:
         def answer(connection: Connection) -> None:
             text = self._columns.tell(outcome)
-            connection.execute("UPDATE commands SET outcome = %s WHERE number = %s", [text, number])
+            connection.execute("UPDATE commands SET outcome = %s WHERE number = %s AND outcome IS NULL", [text, number])
 
         await self._change(answer, topics=(str(number),))
 

@@ -451,7 +451,7 @@ class SQLiteStore:
     async def answer(self, number: int, outcome: str) -> None:
         def answer(connection: sqlite3.Connection) -> None:
             text = self._columns.tell(outcome)
-            connection.execute("UPDATE commands SET outcome = ? WHERE number = ?", (text, number))
+            connection.execute("UPDATE commands SET outcome = ? WHERE number = ? AND outcome IS NULL", (text, number))
 
         await self._change(answer)
 

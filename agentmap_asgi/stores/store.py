@@ -281,7 +281,9 @@ class Store(Protocol):
     async def asked(self, runner: Runner) -> list[Command]:
         """Requests, not yet answered, for executions that this runner runs."""
 
-    async def answer(self, number: int, outcome: str) -> None: ...
+    async def answer(self, number: int, outcome: str) -> None:
+        """Answer a request. The first answer counts."""
+
     async def outcome(self, number: int) -> str | None:
         """The answer to a request, once there is one; it is forgotten then. See `withdraw`."""
 

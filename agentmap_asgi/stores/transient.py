@@ -343,8 +343,9 @@ class TransientStore:
         return found
 
     async def answer(self, number: int, outcome: str) -> None:
-        if number in self._questions:
-            self._questions[number].outcome = outcome
+        question = self._questions.get(number)
+        if question is not None and question.outcome is None:
+            question.outcome = outcome
 
     async def outcome(self, number: int) -> str | None:
         question = self._questions.get(number)

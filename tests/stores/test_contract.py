@@ -370,6 +370,7 @@ async def test_requests_reach_whoever_runs_the_execution(store: Store) -> None:
     ]  # fmt: skip
     assert await store.outcome(first) is None
     await store.answer(first, '"done"')
+    await store.answer(first, '"late"')  # of who has not seen that it is done: the first counts
     assert await store.withdraw(second)
     assert not await store.withdraw(first)
     assert [c.number for c in await store.asked(mine)] == [third]
