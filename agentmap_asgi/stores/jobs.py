@@ -172,7 +172,8 @@ class Note(Job[None]):
             if not desk.pinned(one.definition):
                 desk.pin({one.definition: one.text()})
             connection.execute(schema.NOTE, (namespace, one.graph_id, one.definition, one.since))
-            connection.execute(schema.OLD_VERSIONS, (namespace, one.graph_id, MOST_VERSIONS))
+            old = {"namespace": namespace, "graph": one.graph_id, "most": MOST_VERSIONS}
+            connection.execute(schema.OLD_VERSIONS, old)
 
 
 def own_fault(exc: BaseException) -> bool:

@@ -117,14 +117,16 @@ without `last` are of a time when each entry was a row, and hold the text alone.
 FIND: Final = f"SELECT {FULL_NAMES} FROM executions WHERE namespace = ? AND id = ?"
 FIND_KEY: Final = f"SELECT {FULL_NAMES} FROM executions WHERE namespace = ? AND key = ?"
 ENTRIES: Final = (
-    "SELECT path, sequence, text, sum, last FROM entries WHERE execution = ?1 AND coalesce(last, sequence) > ?2 "
-    "AND EXISTS (SELECT 1 FROM executions WHERE id = ?1 AND namespace = ?3) ORDER BY path, sequence"
+    "SELECT path, sequence, text, sum, last FROM entries "
+    "WHERE execution = :execution AND coalesce(last, sequence) > :after "
+    "AND EXISTS (SELECT 1 FROM executions WHERE id = :execution AND namespace = :namespace) ORDER BY path, sequence"
 )
 ENTRIES_OF_PATH: Final = (
-    "SELECT path, sequence, text, sum, last FROM entries WHERE execution = ?1 AND path = ?4 AND sequence >= coalesce("
-    "(SELECT max(sequence) FROM entries WHERE execution = ?1 AND path = ?4 AND sequence <= ?2), 0) "
-    "AND coalesce(last, sequence) > ?2 "
-    "AND EXISTS (SELECT 1 FROM executions WHERE id = ?1 AND namespace = ?3) ORDER BY sequence"
+    "SELECT path, sequence, text, sum, last FROM entries "
+    "WHERE execution = :execution AND path = :path AND sequence >= coalesce("
+    "(SELECT max(sequence) FROM entries WHERE execution = :execution AND path = :path AND sequence <= :after), 0) "
+    "AND coalesce(last, sequence) > :after "
+    "AND EXISTS (SELECT 1 FROM executions WHERE id = :execution AND namespace = :namespace) ORDER BY sequence"
 )
 CLAIM: Final = (
     "UPDATE executions SET status = ?, runner = ?, fence = fence + 1, attempt = coalesce(?, attempt) "
@@ -155,8 +157,8 @@ UNREFERENCED: Final = (
 NEWEST: Final = "SELECT definition FROM versions WHERE namespace = ? AND graph_id = ? ORDER BY number DESC LIMIT 1"
 NOTE: Final = "INSERT INTO versions (namespace, graph_id, definition, since) VALUES (?, ?, ?, ?)"
 OLD_VERSIONS: Final = (
-    "DELETE FROM versions WHERE namespace = ?1 AND graph_id = ?2 AND number NOT IN "
-    "(SELECT number FROM versions WHERE namespace = ?1 AND graph_id = ?2 ORDER BY number DESC LIMIT ?3)"
+    "DELETE FROM versions WHERE namespace = :namespace AND graph_id = :graph AND number NOT IN "
+    "(SELECT number FROM versions WHERE namespace = :namespace AND graph_id = :graph ORDER BY number DESC LIMIT :most)"
 )
 VERSIONS: Final = "SELECT definition, since FROM versions WHERE namespace = ? AND graph_id = ? ORDER BY number DESC"
 DURATIONS: Final = (

@@ -292,9 +292,8 @@ class SQLiteStore:
         return await self._one(schema.FIND_KEY, key)
 
     async def entries(self, execution_id: str, *, after: int = 0, path: str | None = "") -> list[Entry]:
-        query, values = schema.ENTRIES, [execution_id, after, self.namespace]
-        if path is not None:
-            query, values = schema.ENTRIES_OF_PATH, [*values, path]
+        query = schema.ENTRIES if path is None else schema.ENTRIES_OF_PATH
+        values = {"execution": execution_id, "after": after, "namespace": self.namespace, "path": path}
 
         def look(connection: sqlite3.Connection) -> list[Entry]:
             pieces = [
