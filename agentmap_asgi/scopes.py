@@ -238,8 +238,7 @@ class RunScope(_Scope):
     __slots__ = ("_app",)
 
     def __init__(self, app: AppScope) -> None:
-        self._closed = False  # as `_Scope` has it; there is one of these for each execution
-        self._opened = None
+        super().__init__()
         self._app = app
 
     def node_scope(self) -> NodeScope:

@@ -26,9 +26,11 @@ def rows() -> Iterator[dict[str, Any]]:
             "beside": f"{found['csv_reader_us']:.2f} µs csv.reader alone",
             "ratio": found["ratio"],
         }
-    for connections, ratio in http.run().items():
+    for name, ratio in http.run().items():
+        _, connections, *mode = name.split("_")
+        kept = f"`{mode[0]}`" if mode else "in memory"
         yield {
-            "case": f"HTTP, 5 nodes, {connections} connections: requests a second",
+            "case": f"HTTP, 5 nodes, {connections} connection{'s' * (connections != '1')}, {kept}: requests a second",
             "ours": "",
             "beside": "bare Starlette + pydantic endpoint",
             "ratio": ratio,

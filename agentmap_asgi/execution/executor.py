@@ -452,11 +452,10 @@ class Run(Performing):
         self.extra.ready = []
         self._pump(ready, perform)
         if self.status == "running" and not self.ended_ns:
+            for token in perform:
+                self.spawn(self._drive([], [token]))
             if ready:
-                self.spawn(self._drive(ready, perform))
-            else:
-                for token in perform:
-                    self.spawn(self._drive([], [token]))
+                self.spawn(self._drive(ready, []))
             left = (self._deadline - clock.monotonic_ns()) / 1e9
             self._timer = self.host.loop.call_later(left, self._out_of_time)
 

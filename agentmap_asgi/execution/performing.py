@@ -230,8 +230,7 @@ class Performing:
         self.extra.begun.discard(key)
         token.write(delta)
         token.flag = flag
-        usage = self.spent(token) if self.extra.spent else None
-        self.record(FINISHED, token, began, clock(), Finish(delta, flag, targets, attempt, usage=usage))
+        self.record(FINISHED, token, began, clock(), Finish(delta, flag, targets, attempt, usage=self.spent(token)))
         return self.complete(token, targets)
 
     async def _kept(self) -> None:

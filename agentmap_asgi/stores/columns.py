@@ -110,17 +110,14 @@ class Columns:
     def pieces(self, execution: str, entries: Iterable[Entry]) -> list[tuple[Any, ...]]:
         """The rows of the entries of one write, of each path at least one."""
         paths: dict[str, list[Entry]] = {}
-        some: list[Entry] = []
-        current, before = None, 0
         for entry in entries:
-            path, sequence, _ = entry
-            if path != current:
-                current, some = path, paths.setdefault(path, [])
-                before = some[-1].sequence if some else -1
-            if sequence <= before:
-                raise ValueError(f"Entry {sequence} of an execution comes after entry {before}")
-            some.append(entry)
-            before = sequence
+            some = paths.get(entry.path)
+            if some is None:
+                paths[entry.path] = [entry]
+            elif entry.sequence > some[-1].sequence:
+                some.append(entry)
+            else:
+                raise ValueError(f"Entry {entry.sequence} of an execution comes after entry {some[-1].sequence}")
         return [
             self._piece(execution, path, some[begin : begin + PIECE])
             for path, some in paths.items()
