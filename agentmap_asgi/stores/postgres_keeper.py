@@ -20,11 +20,12 @@ from contextlib import suppress
 from typing import Any, Final
 
 import psycopg
+from psycopg import errors
 
 from ..errors import StoreUnusable
-from .postgres_link import Connection, Link, key_of, said
+from .postgres_link import Connection, Link, key_of, said, writer_of
 from .postgres_peers import Peer, Peers
-from .postgres_sql import BEAT, BURY, LOCK, LOOK
+from .postgres_sql import BEAT, BURY, CUT_OFF, LOCK, LOOK
 from .postgres_writer import TERMINATE, backend_of
 
 logger = logging.getLogger("agentmap_asgi.stores")
@@ -166,7 +167,11 @@ class Keeper:
             connection.execute("SELECT pg_notify(%s, '[]')", [self._channel])
         self.others = tuple(Peer(*row) for row in connection.execute(LOOK, [self.process]).fetchall())
         dead = self._peers.dead(self.others, time.monotonic(), self._reconnected)
-        new, self.dead = dead - self.dead, dead
+        new = dead - self.dead
+        if new:  # the rows of a transaction that they have begun, and stand still in, are for those who go on
+            with suppress(errors.InsufficientPrivilege):  # of another role; then `lock_timeout` bounds the wait
+                connection.execute(CUT_OFF, [[writer_of(process) for process in new]])
+        self.dead = dead
         if new:
             self.buried()
         if self.dead and now - self._buried >= BURIAL:

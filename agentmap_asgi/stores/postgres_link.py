@@ -38,7 +38,9 @@ SETTINGS: Final = {
     "default_transaction_isolation": "read committed",
     "statement_timeout": "60s",
 }
-"""Of each session. A process that stands still must not hold rows that others wait for."""
+"""Of each session. A process that stands still must not hold rows that others wait for; but of a transaction that is
+sent in parts, and not to its end, the server does not count how long it is idle: see `postgres_sql.CUT_OFF`.
+"""
 
 
 class Array:
@@ -111,6 +113,11 @@ _DUMPERS: Final = {kind: type(f"_{kind.__name__}Dumper", (_ArrayDumper,), {"oid"
 def key_of(*words: str) -> int:
     """The number of an advisory lock that stands for some words."""
     return int.from_bytes(hashlib.blake2b("\0".join(words).encode(), digest_size=8).digest(), "big", signed=True)
+
+
+def writer_of(process: str) -> int:
+    """The number of the advisory lock that the session holds which makes the writes of a process."""
+    return key_of("writer", process)
 
 
 class Link:

@@ -273,6 +273,13 @@ BEAT: Final = (
     "ON CONFLICT (id) DO UPDATE SET beat = clock_timestamp() RETURNING xmax = 0"
 )
 LOCK: Final = "SELECT pg_advisory_lock(%s)"
+WRITES: Final = "SELECT pg_advisory_lock_shared(%s)"
+"""Says whose writes a session makes, for `CUT_OFF`."""
+CUT_OFF: Final = (
+    "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1 "
+    "AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) "
+    "AND (classid::bigint << 32 | objid::bigint) = ANY(%s::bigint[])"
+)
 LOOK: Final = (
     "SELECT id, extract(epoch FROM clock_timestamp() - beat)::float8, "
     "EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1 "

@@ -26,7 +26,7 @@ from . import postgres_sql as sql
 from .jobs import answer
 from .postgres_columns import PostgresColumns
 from .postgres_jobs import Append, Wave, Write, taken
-from .postgres_link import Connection, Link, broken, key_of, own_fault, said, told
+from .postgres_link import Connection, Link, broken, key_of, own_fault, said, told, writer_of
 from .postgres_sql import LEAVE, MARK, MARKED, REGISTER
 
 logger = logging.getLogger("agentmap_asgi.stores")
@@ -204,6 +204,7 @@ class Writer:
                 if self._backend is not None:
                     self._succeed(connection)
                 self._backend = backend_of(connection)
+                connection.execute(sql.WRITES, [writer_of(self._process)])
             except BaseException:
                 connection.close()
                 raise

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import anyio
+import psycopg
 import pytest
 from postgresql import Server
 from wires import Wire
@@ -17,7 +18,8 @@ from writes import FakeBatch, batch, start
 from agentmap_asgi.errors import StoreUnavailable, StoreUnusable
 from agentmap_asgi.stores import postgres_link, postgres_upkeep, postgres_writer
 from agentmap_asgi.stores.postgres import PostgresStore
-from agentmap_asgi.stores.postgres_sql import MIGRATIONS
+from agentmap_asgi.stores.postgres_link import writer_of
+from agentmap_asgi.stores.postgres_sql import MIGRATIONS, WRITES
 from agentmap_asgi.stores.store import Entry, Row
 
 pytestmark = pytest.mark.anyio
@@ -393,3 +395,26 @@ async def test_a_store_whose_server_is_gone_says_so_and_closes(
     await store.aclose()
     with pytest.raises(StoreUnavailable, match="closed"):
         await store.find("a")
+
+
+async def test_a_process_that_stands_still_in_a_transaction_holds_no_rows(postgres: Server, schema: str) -> None:
+    """Its executions go to the others although it has not ended what it was writing: its session is ended for it."""
+    async with opened(postgres.url(), schema, worker_lease=1.0) as store:
+        await store.create(start("a", runner="still.1"))
+        with contextlib.closing(psycopg.connect(postgres.url(), autocommit=True)) as still:
+            still.execute(f"SET search_path TO {schema}".encode())
+            still.execute(WRITES, [writer_of("still")])
+            still.execute("INSERT INTO runners (id, process) VALUES ('still.1', 'still')")
+            still.execute("BEGIN")
+            still.execute("SELECT FROM executions WHERE id = 'a' FOR UPDATE")
+            postgres.execute(
+                f"INSERT INTO {schema}.processes (id, namespace, source, place, lock) "
+                "VALUES ('still', 'tests', 'flows.csv', 'here', 1)"
+            )
+            found: list[Row] = []
+            while not found:
+                found = await store.stranded()
+            runner = await anyio.to_thread.run_sync(store.runner)
+            assert await store.claim(found[0], runner) is not None
+            with pytest.raises(psycopg.OperationalError):
+                still.execute("SELECT 1")
