@@ -30,7 +30,7 @@ from .jobs import answer
 from .postgres_bells import Belfry, LoopBell
 from .postgres_columns import PostgresColumns
 from .postgres_jobs import Append, Ask, Claim, Create, Do, Write, found
-from .postgres_keeper import Keeper
+from .postgres_keeper import GLANCE, Keeper
 from .postgres_link import Connection, Link, broken, key_of, own_fault, said, told
 from .postgres_writer import AGAIN, Queue, Writer, unavailable
 from .selecting import selecting
@@ -43,6 +43,8 @@ READERS: Final = 3
 """Connections that read, at most."""
 READ_PATIENCE: Final = 3.0
 """Seconds for which a break of the connection is hidden from who reads."""
+UNKNOWN_SECONDS: Final = 5.0
+"""Seconds for which a claim waits until the others see again that this process lives."""
 PRUNED: Final = 50
 """Executions that a transaction forgets."""
 A_DAY: Final = 86_400 * 10**9
@@ -289,6 +291,13 @@ class PostgresStore:
     async def claim(
         self, row: Row, runner: Runner, *, status: str = "running", attempt: int | None = None
     ) -> Row | None:
+        until = time.monotonic() + UNKNOWN_SECONDS
+        while not self._keeper.known:
+            if time.monotonic() >= until:
+                raise StoreUnavailable(
+                    "The other processes do not see that this one lives; it takes nothing on just now"
+                )
+            await asyncio.sleep(GLANCE)
         values = (status, runner.id, attempt, self.namespace, row.id, row.status, row.runner, row.fence)
         return await self._write(Claim(asyncio.get_running_loop(), values))
 

@@ -17,6 +17,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from math import inf
 from typing import Any, Final
 
 import psycopg
@@ -32,6 +33,8 @@ logger = logging.getLogger("agentmap_asgi.stores")
 
 GLANCE: Final = 0.1
 """Seconds between two looks at the others."""
+SEEN: Final = 3 * GLANCE
+"""Seconds after which the others have seen a heartbeat that follows a silence."""
 BURIAL: Final = 600.0
 """Seconds between two looks for those that are long gone."""
 SPACING: Final = 0.005
@@ -61,6 +64,9 @@ class Keeper:
         self._about = (self.process, namespace, source, f"{socket.gethostname()}:{os.getpid()}")
         self._lock = int.from_bytes(secrets.token_bytes(8), "big", signed=True)
         self._peers = Peers(lease)
+        self._lease = lease
+        self._heard_of, self._known_from = time.monotonic(), 0.0
+        """When the last heartbeat was written, and when the others know of the first one after a silence or a break."""
         self._pause = min(lease / 5, 2.0)
         self._connection: Connection | None = None
         self._backend: tuple[int, Any] | None = None
@@ -71,6 +77,11 @@ class Keeper:
         os.set_blocking(self._woken, False)
         os.set_blocking(self._waking, False)
         self._thread = threading.Thread(target=self._run, name="agentmap-store-keeper", daemon=True)
+
+    @property
+    def known(self) -> bool:
+        """The others know that this process lives. What it takes on else, they would take from it at once."""
+        return self._known_from <= time.monotonic() < self._heard_of + self._lease
 
     def begin(self) -> None:
         """Be known to the others when it returns. Raises StoreUnusable."""
@@ -161,7 +172,9 @@ class Keeper:
             found = connection.execute(BEAT, [*self._about, self._lock]).fetchone()
             if found is not None and found[0]:
                 self.forgotten()
-            self._beaten = now
+            if now - self._heard_of >= self._lease or self._known_from == inf:
+                self._known_from = now + SEEN
+            self._beaten = self._heard_of = now
         if not self._greeted:
             self._greeted = True
             connection.execute("SELECT pg_notify(%s, '[]')", [self._channel])
@@ -187,6 +200,7 @@ class Keeper:
                 if self._backend is not None:  # it may hold the lock still
                     connection.execute(TERMINATE, self._backend)
                     self._reconnected = time.monotonic()
+                    self._known_from = inf
                 self._backend = backend_of(connection)
                 connection.execute(LOCK, [self._lock])
                 connection.execute(f"LISTEN {self._channel}".encode())

@@ -16,6 +16,7 @@ from wires import Wire
 from writes import FakeBatch, batch, start
 
 from agentmap_asgi.errors import StoreUnavailable, StoreUnusable
+from agentmap_asgi.stores import postgres as postgres_store
 from agentmap_asgi.stores import postgres_link, postgres_upkeep, postgres_writer
 from agentmap_asgi.stores.postgres import PostgresStore
 from agentmap_asgi.stores.postgres_link import writer_of
@@ -395,6 +396,22 @@ async def test_a_store_whose_server_is_gone_says_so_and_closes(
     await store.aclose()
     with pytest.raises(StoreUnavailable, match="closed"):
         await store.find("a")
+
+
+async def test_who_counts_as_dead_takes_nothing_on(
+    postgres: Server, schema: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others would take it from him at once, and do again what he has begun."""
+    monkeypatch.setattr(postgres_store, "UNKNOWN_SECONDS", 0.1)
+    async with opened(postgres.url(), schema, worker_lease=1.0) as store:
+        await store.create(start("a", status="suspended"))
+        row = await store.find("a")
+        assert row is not None
+        runner = await anyio.to_thread.run_sync(store.runner)
+        await anyio.to_thread.run_sync(store._keeper.stop)  # no heartbeat any more
+        await until(lambda: not store._keeper.known)
+        with pytest.raises(StoreUnavailable, match="takes nothing on"):
+            await store.claim(row, runner)
 
 
 async def test_a_process_that_stands_still_in_a_transaction_holds_no_rows(postgres: Server, schema: str) -> None:
