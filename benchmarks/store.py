@@ -20,7 +20,7 @@ from typing import Any
 
 from agentmap_asgi.stores.schema import MIGRATIONS
 from agentmap_asgi.stores.sqlite import SQLiteStore
-from agentmap_asgi.stores.store import Entry, Row
+from agentmap_asgi.stores.store import Lines, Row
 from agentmap_asgi.stores.transient import TransientStore
 
 ROUNDS = 5
@@ -47,7 +47,7 @@ class Began:
             fence=1, head=HEAD,
         )  # fmt: skip
 
-    def entries(self) -> Sequence[Entry]:
+    def lines(self) -> Sequence[Lines]:
         return ()
 
     def pins(self) -> Mapping[str, str]:
@@ -70,8 +70,8 @@ class Wrote:
             changes |= {"status": self.status, "ended": 1_700_000_000_000_000_009, "runner": None, "document": DOCUMENT}
         return changes
 
-    def entries(self) -> Sequence[Entry]:
-        return (Entry("", self.number, TEXT),)
+    def lines(self) -> Sequence[Lines]:
+        return (Lines("", (self.number,), (TEXT,)),)
 
     def pins(self) -> Mapping[str, str]:
         return {}

@@ -88,6 +88,18 @@ def document(run: Shown, *, shown: str | None = None, shared: bool = False) -> d
     return found
 
 
+def ended_document(found: dict[str, Any], *, shared: bool = False) -> dict[str, Any]:
+    """The document of a run that has ended once more, from the one that was made to be written."""
+    error, usage = found["error"], found["usage"]
+    return {
+        **found,
+        "result": found["result"] if shared else fresh(found["result"]),
+        "error": fresh(error) if error else None,
+        "tags": [*found["tags"]],
+        "usage": fresh(usage) if usage else {},
+    }
+
+
 def _asked(waiting: list[dict[str, Any]], execution_id: str) -> dict[str, Any]:
     """The same under AgentMap's own names."""
     first = waiting[0] if waiting else {}

@@ -29,7 +29,7 @@ from ..errors import (
     StepLimit,
 )
 from ..scopes import RunScope
-from ..stores.store import Entry, Row
+from ..stores.store import Lines, Row
 from ..workflows.model import FunctionRoute, Workflow
 from ..workflows.pinned import Pins
 from .call import NodeCall
@@ -55,7 +55,7 @@ from .records import (
 )
 from .stepping import step_of
 from .usage import Usage, add
-from .values import begun, copied, fresh, masked, weight
+from .values import NESTS, begun, copied, fresh, masked, weight
 from .waits import Answer, Suspend, Wait, wait_of
 from .walker import Token, Walker
 from .writing import dumps
@@ -125,8 +125,8 @@ class Run(Performing):
     """One execution (or one sub-workflow of it) on its way through a plan."""
 
     __slots__ = ("__weakref__", "_deadline", "_root", "_secrets", "_size", "_timer", "_waiters", "_walker",
-                 "_weighed", "_weight", "attempt", "context", "counted", "created_ns", "depth",
-                 "ended_ns", "extra", "facts", "failures", "fence", "host", "id", "initial", "journal", "kept",
+                 "_weighed", "_weight", "attempt", "context", "counted", "created_ns", "depth", "document",
+                 "ended_ns", "extra", "facts", "failures", "fence", "given", "host", "id", "initial", "journal", "kept",
                  "ledger", "lost", "on_end", "parent", "parent_token", "path", "plan", "plan_for", "queued",
                  "records", "result", "scope", "settled", "started_ns", "status", "tasks", "threads_left",
                  "wall_offset")  # fmt: skip
@@ -170,6 +170,8 @@ class Run(Performing):
         self.records: list[Record] = []
         self.kept = 0
         """How many of the records are in the store."""
+        self.given = 0
+        """How many of them writes have been given."""
         self.status = "queued"
         self.queued = False
         """It had to wait for a slot."""
@@ -180,6 +182,8 @@ class Run(Performing):
         """Steps of the execution, those of its sub-workflows included; counted in the root."""
         self.created_ns = self.started_ns = now = clock.monotonic_ns()
         self.wall_offset = clock.time_ns() - now
+        self.document: dict[str, Any] | None = None
+        """The document as it was written last."""
         self.ended_ns = 0
         self.settled = False
         """Terminal or suspended, kept, and everything it opened is closed."""
@@ -357,7 +361,7 @@ class Run(Performing):
     def key(self) -> str | None:
         return self.facts.key
 
-    def entries(self) -> Sequence[Entry]:
+    def lines(self) -> Sequence[Lines]:
         return ()
 
     def row(self) -> Row:
@@ -558,7 +562,9 @@ class Run(Performing):
         sequence = self.sequence
         turn = min(turn, allowed)
         used = 0
-        at = token.at
+        at, visit = token.at, token.visit
+        straight = alone and not cyclic and stamps is None
+        targets: tuple[int, ...] | None
         began = clock()
         while used < turn:
             node = nodes[at]
@@ -567,9 +573,23 @@ class Run(Performing):
                 perform.append(token)
                 break
             used += 1
-            targets: tuple[int, ...] | None = None
             try:
                 value = step(values, token)
+                if straight and node.quick and value is not None:  # the same as below, for what most nodes are
+                    if value.__class__ is str:
+                        if len(value) > LIGHT:
+                            self.weigh(value, values)
+                    elif value.__class__ in NESTS:
+                        self.weigh(value, values)
+                    values[node.output] = value  # type: ignore[index]  # a quick node has one
+                    token.flag = True
+                    ended = clock()
+                    append((sequence, RAN, at, visit, began, ended, value))
+                    sequence += 2
+                    began = ended
+                    at = token.at = node.ok
+                    continue
+                targets = None
                 if node.plain:
                     field = None if value is None else node.output  # null stores nothing
                     follow = node.ok
@@ -610,13 +630,13 @@ class Run(Performing):
                     ready.extend(reversed(self.failed(token, node, exc, began, ended, 1, RAN)))
                 return used
             ended = clock()
-            append((sequence, RAN, at, token.visit, began, ended, value))
+            append((sequence, RAN, at, visit, began, ended, value))
             sequence += 2
             began = ended
             if follow >= 0 and alone:
                 if cyclic:
                     walker.follow(token, follow)
-                    at = follow
+                    at, visit = follow, token.visit
                 else:
                     at = token.at = follow
                 continue
@@ -903,7 +923,7 @@ class Run(Performing):
             self._settle()
         elif self.ledger is not None:
             if not self.lost:
-                self.ledger.ask().add_done_callback(self._closed)
+                self.ledger.close(self._over)
         else:
             self.host.store.append(Written.of(self))
             self._settle()
@@ -930,11 +950,14 @@ class Run(Performing):
         else:
             self.host.store.append(Written.of(self))
 
-    def _closed(self, closing: asyncio.Future[None]) -> None:
+    def _over(self) -> None:
         self.tasks = _NO_TASKS
+        self._settle()
+
+    def _closed(self, closing: asyncio.Future[None]) -> None:
         if not closing.cancelled() and closing.exception() is not None:
             logger.error("%s: closing failed", self.id, exc_info=closing.exception())
-        self._settle()
+        self._over()
 
     def _settle(self) -> None:
         if self.settled:

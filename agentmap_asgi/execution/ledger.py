@@ -12,10 +12,11 @@ import json
 import logging
 from collections.abc import Callable, Mapping
 from functools import partial
+from operator import itemgetter
 from typing import Any, Final
 
 from ..errors import StoreUnavailable
-from ..stores.store import Entry, Row, Store
+from ..stores.store import Lines, Row, Store
 from ..workflows.model import Workflow
 from ..workflows.pinned import Pins
 from .document import document
@@ -27,6 +28,7 @@ logger = logging.getLogger("agentmap_asgi.execution")
 
 Run = Any
 """An `executor.Run`, which imports this module."""
+_number: Final = itemgetter(0)
 AGAIN: Final = (0.05, 0.2, 1.0, 2.0, 5.0)
 """Seconds before a write is made again; the last counts from then on."""
 
@@ -64,6 +66,12 @@ class Written:
         root.kept = len(root.records)
         return written
 
+    def given(self) -> None:
+        """It is on its way: what it has of records stays as it is."""
+        self._root.given = self._end
+        for run, _, end in self._others:
+            run.given = end
+
     def landed(self) -> None:
         """It is in the store."""
         self._root.kept = self._end
@@ -73,14 +81,14 @@ class Written:
     def changes(self) -> Mapping[str, Any]:
         if self._changes is not None:
             return self._changes
-        text = dumps(document(self._root, shared=True))
-        return {**columns_of(self._root), "runner": None, "document": text}
+        self._root.document = found = document(self._root, shared=True)
+        return {**columns_of(self._root), "runner": None, "document": dumps(found)}
 
-    def entries(self) -> list[Entry]:
+    def lines(self) -> list[Lines]:
         return [
-            Entry(run.path, sequence, text)
+            Lines(run.path, list(map(_number, records)), texts(run.plan, records, run.wall_offset))
             for run, begin, end in ((self._root, self._begin, self._end), *self._others)
-            for sequence, text in texts(run.plan, run.records[begin:end], run.wall_offset)
+            if (records := run.records[begin:end])
         ]
 
     def pins(self) -> Mapping[str, str]:
@@ -108,13 +116,15 @@ class Begun:
             setattr(began, name, value)
         return began
 
-    def entries(self) -> list[Entry]:
-        return self.written.entries()
+    def lines(self) -> list[Lines]:
+        return self.written.lines()
 
     def pins(self) -> Mapping[str, str]:
         return Pins([*self._root.pinned(), *self.written.began()])
 
 
+Waiter = asyncio.Future[None] | Callable[[], None]
+"""Done, or called, when what has happened before is kept; cancelled, or called all the same, if never."""
 Slice = tuple[Run, int, int]
 """The records of a sub-workflow from one to another."""
 
@@ -149,7 +159,7 @@ class Ledger:
         self._opened: asyncio.Future[Row | None] | None = None
         """Of an execution that is not kept yet, and has begun: done with the row that is in its way, or None."""
         self._tries = 0
-        self._waiters: list[asyncio.Future[None]] = []
+        self._waiters: list[Waiter] = []
         self.tree: list[Run] = []
         """Sub-workflows that have records to write."""
 
@@ -171,7 +181,7 @@ class Ledger:
         if self._opened is not None and not self._flying:
             self._fly()
 
-    def _kept(self, written: Written, waiters: list[asyncio.Future[None]], sent: asyncio.Future[Row | None]) -> None:
+    def _kept(self, written: Written, waiters: list[Waiter], sent: asyncio.Future[Row | None]) -> None:
         """The execution is kept, or cannot be: another has its id, or the store cannot be written."""
         opened, self._opened, self._flying = self._opened, None, False
         error = None if sent.cancelled() else sent.exception()
@@ -201,14 +211,23 @@ class Ledger:
             self._fly()
         return waiter
 
+    def close(self, then: Callable[[], None]) -> None:
+        """Write what is left of a run that has ended, or is suspended; `then` is called when it is kept, or never will
+        be. What `ask` does, with a turn of the event loop less.
+        """
+        self._waiters.append(then)
+        if not self._flying:
+            self._fly()
+
     def _fly(self) -> None:
         others = [(run, run.kept, len(run.records)) for run in self.tree if len(run.records) > run.kept]
         batch = Written(self._root, tuple(others))
+        batch.given()
         waiters, self._waiters = self._waiters, []
         self._flying = True
         self._send(batch, waiters)
 
-    def _send(self, batch: Written, waiters: list[asyncio.Future[None]]) -> None:
+    def _send(self, batch: Written, waiters: list[Waiter]) -> None:
         if self._root.lost:
             self._give_up(waiters)
             return
@@ -219,7 +238,7 @@ class Ledger:
         sent = asyncio.ensure_future(self._store.append(batch))
         sent.add_done_callback(partial(self._landed, batch, waiters))
 
-    def _landed(self, batch: Written, waiters: list[asyncio.Future[None]], sent: asyncio.Future[bool]) -> None:
+    def _landed(self, batch: Written, waiters: list[Waiter], sent: asyncio.Future[bool]) -> None:
         error = None if sent.cancelled() else sent.exception()
         if isinstance(error, StoreUnavailable):
             delay = AGAIN[min(self._tries, len(AGAIN) - 1)]
@@ -240,13 +259,15 @@ class Ledger:
             return
         self._follow(batch, waiters)
 
-    def _follow(self, batch: Written, waiters: list[asyncio.Future[None]]) -> None:
+    def _follow(self, batch: Written, waiters: list[Waiter]) -> None:
         """A write is in the store."""
         batch.landed()
         if self.tree:
             self.tree = [run for run in self.tree if not run.finished or run.kept < len(run.records)]
         for waiter in waiters:
-            if not waiter.done():
+            if not isinstance(waiter, asyncio.Future):
+                waiter()
+            elif not waiter.done():
                 waiter.set_result(None)
         self._root.told()
         if self._root.lost:
@@ -254,7 +275,10 @@ class Ledger:
         elif self._waiters:
             self._fly()
 
-    def _give_up(self, waiters: list[asyncio.Future[None]]) -> None:
+    def _give_up(self, waiters: list[Waiter]) -> None:
         for waiter in [*waiters, *self._waiters]:
-            waiter.cancel()
+            if isinstance(waiter, asyncio.Future):
+                waiter.cancel()
+            else:  # after whoever gives up has said so
+                self._loop.call_soon(waiter)
         self._waiters = []

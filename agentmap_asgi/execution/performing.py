@@ -29,7 +29,7 @@ from .call import NodeCall
 from .failures import as_failure, as_value, cancelled_from_outside
 from .fields import MISSING, gather, getter
 from .plan import PlanNode
-from .records import BEGAN, FINISHED, ITEM, RETRIED, Finish
+from .records import BEGAN, FINISHED, ITEM, RAN, RETRIED, Finish
 from .replay import replayed
 from .stepping import stepped
 from .usage import Usage
@@ -93,6 +93,8 @@ class Performing:
         plan_for: Callable[[Workflow, str], Plan]
         ledger: Ledger | None
         records: list[Record]
+        kept: int
+        given: int
         sequence: int
         steps: int
         error: dict[str, Any] | None
@@ -230,8 +232,22 @@ class Performing:
         self.extra.begun.discard(key)
         token.write(delta)
         token.flag = flag
-        self.record(FINISHED, token, began, clock(), Finish(delta, flag, targets, attempt, usage=self.spent(token)))
+        self._finished(token, began, clock(), Finish(delta, flag, targets, attempt, usage=self.spent(token)))
         return self.complete(token, targets)
+
+    def _finished(self, token: Token, began: int, ended: int, finish: Finish) -> None:
+        """Note how the run of a node has ended: in one record with its beginning, when that is the last one and no
+        write has been given it.
+        """
+        records = self.records
+        number, kind, at, visit, *_ = records[-1]
+        if kind != BEGAN or at != token.at or visit != token.visit or len(records) <= max(self.kept, self.given):
+            self.record(FINISHED, token, began, ended, finish)
+            return
+        del records[-1]
+        self.sequence = number
+        self.record(RAN, token, began, ended, finish)
+        self.sequence += 1
 
     async def _kept(self) -> None:
         """Write what has happened so far; with `durability="sync"`, and at the start, wait until it is kept."""

@@ -31,8 +31,8 @@ class PlanNode:
     """One node, ready to run."""
 
     __slots__ = ("agent", "asks", "bindings", "bounds", "child_fields", "choices", "collect", "compiled", "continues",
-                 "direct", "error", "failure", "index", "ko", "leads", "may_run_again", "name", "node", "ok", "output",
-                 "outputs", "plain", "prompt", "step", "success", "trusted")  # fmt: skip
+                 "direct", "error", "failure", "index", "leads", "may_run_again", "name", "node", "ok", "output",
+                 "outputs", "plain", "prompt", "quick", "step", "success", "trusted")  # fmt: skip
 
     index: int
     name: str
@@ -46,6 +46,8 @@ class PlanNode:
     """All there is to do is to await the agent: no services, no policies."""
     plain: bool
     """The step's result is a JSON value that goes to `output`, and the flag is true: nothing else to look at."""
+    quick: bool
+    """A plain node with one field, that one other node follows."""
     asks: bool
     """A routing function says where a success leads."""
     may_run_again: bool
@@ -57,7 +59,6 @@ class PlanNode:
     collect: str
     """`output_validation` of the row: ignore, warn or error."""
     ok: int
-    ko: int
     success: Targets
     failure: Targets
     leads: tuple[str, ...]
@@ -214,7 +215,8 @@ class Plan:
         self.cyclic = any(other <= number for number, targets in enumerate(self.edges) for other in targets)
         """Some edge leads back (or is drawn against the order of the rows): nodes may run more than once."""
         for plan in self.nodes:
-            plan.ok, plan.ko = self._single(plan.success), self._single(plan.failure)
+            plan.ok = self._single(plan.success)
+            plan.quick = plan.plain and plan.ok >= 0 and plan.output is not None
             free = plan.may_run_again or not once
             if plan.step is None and free and _inline(plan) and inline_call is not None:
                 plan.step = inline_call(plan)
@@ -321,7 +323,7 @@ def _compiled(node: Node, agent: Agent, site: Site, index: Mapping[str, int], nu
         and not (policies or agent.sub_workflow or agent.services)
         and plan.compiled is None
     )
-    plan.ok = plan.ko = END
+    plan.ok, plan.quick = END, False
     plan.asks = isinstance(plan.success, FunctionRoute)
     route = node.edge or node.on_success
     plan.leads = () if isinstance(route, FunctionRoute) else tuple(route)

@@ -17,7 +17,7 @@ from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from .plan import Plan
-from .writing import dumps
+from .writing import dumps_each
 
 STARTED: Final = 0
 """Data is None, or for a sub-workflow the content hash of its definition."""
@@ -73,33 +73,36 @@ def width(kind: int) -> int:
     return 2 if kind == RAN else 1
 
 
-def entry(plan: Plan, record: Record, wall_offset: int) -> Entry:
-    """A record as JSON keeps it. `wall_offset` is what makes a monotonic time one since 1970."""
-    _, kind, at, visit, started, ended, data = record
-    if kind == RAN and data.__class__ is not Finish:  # a plain node, as most are
-        node = plan.nodes[at]
-        delta = {} if data is None or node.output is None else {node.output: data}
-        return [RAN, node.name, visit, started + wall_offset, ended + wall_offset, delta, True, node.leads, 1, None,
-                False]  # fmt: skip
-    head = [kind, None if kind in NODELESS else plan.nodes[at].name, visit, started + wall_offset, ended + wall_offset]
-    if kind in (RAN, FINISHED):
-        targets = [plan.nodes[target].name for target in data.targets]
-        written = [*head, data.delta, data.flag, targets, data.attempt, data.error, data.parked]
-        return [*written, data.usage] if data.usage else written
-    if kind in (RETRIED, ITEM, ENDED):
-        return [*head, *data]
-    return [*head, data]
-
-
-def texts(plan: Plan, records: Sequence[Record], wall_offset: int) -> list[tuple[int, str]]:
-    """(sequence, entry as JSON text) of records."""
-    return [(record[0], dumps(entry(plan, record, wall_offset))) for record in records]
+def texts(plan: Plan, records: Sequence[Record], wall_offset: int) -> list[str]:
+    """The entries of records, as JSON texts. `wall_offset` is what makes a monotonic time one since 1970."""
+    nodes = plan.nodes
+    entries: list[Entry] = []
+    for _, kind, at, visit, started, ended, data in records:
+        if kind == RAN and data.__class__ is not Finish:  # a plain node, as most are
+            node = nodes[at]
+            delta = {} if data is None or node.output is None else {node.output: data}
+            entries.append([RAN, node.name, visit, started + wall_offset, ended + wall_offset, delta, True, node.leads,
+                            1, None, False])  # fmt: skip
+            continue
+        name = None if kind in NODELESS else nodes[at].name
+        entry: Entry = [kind, name, visit, started + wall_offset, ended + wall_offset]
+        if kind in (RAN, FINISHED):
+            targets = [nodes[target].name for target in data.targets]
+            entry += [data.delta, data.flag, targets, data.attempt, data.error, data.parked]
+            if data.usage:
+                entry.append(data.usage)
+        elif kind in (RETRIED, ITEM, ENDED):
+            entry += data
+        else:
+            entry.append(data)
+        entries.append(entry)
+    return dumps_each(entries)
 
 
 def events(plan: Plan, records: Sequence[Record], wall_offset: int) -> Iterator[dict[str, Any]]:
     """The records as events, in order; all values are copies."""
-    for sequence, text in texts(plan, records, wall_offset):
-        yield from events_of(sequence, text)
+    for record, text in zip(records, texts(plan, records, wall_offset), strict=True):
+        yield from events_of(record[0], text)
 
 
 def events_of(sequence: int, text: str) -> Iterator[dict[str, Any]]:

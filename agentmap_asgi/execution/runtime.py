@@ -30,7 +30,7 @@ from ..errors import (
     SubworkflowFailed,
 )
 from ..scopes import AppScope
-from ..stores.store import GOING, Command, Entry, Filter, Row, Runner, Store
+from ..stores.store import GOING, Command, Entry, Filter, Lines, Row, Runner, Store, lines_of
 from ..workflows.model import Workflow
 from ..workflows.pinned import unpinned
 from .document import stored_document
@@ -802,13 +802,13 @@ class Runtime:
 class Given:
     """A write that is not a live run's."""
 
-    __slots__ = ("_changes", "_entries", "fence", "id")
+    __slots__ = ("_changes", "_lines", "fence", "id")
 
     def __init__(self, row: Row | Run, changes: Mapping[str, Any], entries: Iterable[Entry] = ()) -> None:
         self.id = row.id
         self.fence = row.fence
         self._changes = changes
-        self._entries = tuple(entries)
+        self._lines = lines_of(entries)
 
     @property
     def status(self) -> str | None:
@@ -817,8 +817,8 @@ class Given:
     def changes(self) -> Mapping[str, Any]:
         return self._changes
 
-    def entries(self) -> Iterable[Entry]:
-        return self._entries
+    def lines(self) -> Iterable[Lines]:
+        return self._lines
 
     def pins(self) -> Mapping[str, str]:
         return {}

@@ -13,6 +13,7 @@ MAX_DEPTH: Final = 64
 INT_MIN: Final = -(2**63)
 INT_MAX: Final = 2**64 - 1
 MASK: Final = "***"
+NESTS: Final = frozenset((dict, list))
 
 
 class _Refused(Exception):  # a signal inside this module
@@ -43,6 +44,8 @@ def fresh(value: Any) -> Any:
     """A deep copy of a value that was checked before, as all that a state holds."""
     kind = value.__class__
     if kind is dict:
+        if NESTS.isdisjoint(map(type, value.values())):
+            return value.copy()
         return {
             key: fresh(item) if (kind := item.__class__) is dict or kind is list else item
             for key, item in value.items()

@@ -55,8 +55,8 @@ def parts_in(entries: Iterable[Entry]) -> set[str]:
 
 def entries_of(run: Run) -> Iterator[Entry]:
     """The entries of a run that lives here and has not written them, and of its sub-workflows."""
-    for sequence, text in texts(run.plan, run.records, run.wall_offset):
-        yield Entry(run.path, sequence, text)
+    for record, text in zip(run.records, texts(run.plan, run.records, run.wall_offset), strict=True):
+        yield Entry(run.path, record[0], text)
     for child in run.extra.children.values():
         yield from entries_of(child)
 

@@ -15,6 +15,8 @@ MOST_PLACES: Final = 500
 """Runs of nodes of one workflow that are remembered."""
 SHORTEST: Final = 0.05
 """Seconds: of an execution that took less nobody asks how far it is."""
+PAUSE: Final = 0.1
+"""Seconds between two executions whose nodes are looked at, when many complete: the newest would tell the same."""
 
 Place = tuple[str, int]
 """A run of a node: its name and which visit it is."""
@@ -23,7 +25,7 @@ Place = tuple[str, int]
 class Durations:
     """How long the completed executions of one workflow took, in seconds, and how long from each of its nodes on."""
 
-    __slots__ = ("_places", "_sorted", "_times")
+    __slots__ = ("_looked", "_places", "_sorted", "_times")
 
     def __init__(self, seconds: Iterable[float] = ()) -> None:
         self._times: deque[float] = deque(seconds, MOST)
@@ -31,6 +33,8 @@ class Durations:
         """Made when somebody asks."""
         self._places: dict[Place, deque[tuple[float, float]]] = {}
         """(seconds in the node, seconds from its beginning to the end of the execution)"""
+        self._looked = 0
+        """When nodes were looked at last, in nanoseconds of the monotonic clock."""
 
     def __len__(self) -> int:
         return len(self._times)
@@ -38,6 +42,13 @@ class Durations:
     def add(self, seconds: float) -> None:
         self._times.append(seconds)
         self._sorted = None
+
+    def looks(self, now_ns: int) -> bool:
+        """Whether the nodes of an execution that has completed now shall be noted."""
+        if len(self._times) == MOST and now_ns - self._looked < PAUSE * 1e9:
+            return False
+        self._looked = now_ns
+        return True
 
     def note(self, place: Place, inside: float, left: float) -> None:
         """A completed execution was so long in a run of a node, and so long from its beginning to the end."""

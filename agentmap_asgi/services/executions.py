@@ -26,7 +26,7 @@ from ..errors import (
     StoreUnavailable,
     UnknownExecution,
 )
-from ..execution.document import document, listed, stored_document
+from ..execution.document import document, ended_document, listed, stored_document
 from ..execution.executor import Run
 from ..execution.host import NO_FACTS, Facts
 from ..execution.identity import execution_id
@@ -40,7 +40,7 @@ from ..execution.runtime import Runtime
 from ..execution.values import copied, fresh
 from ..execution.visits import entries_of, parts_in, visits
 from ..execution.waits import ACTIONS, EXPIRED, Answer, checked, waits_of
-from ..stores.store import FINISHED, GOING, LOST_HEAD, Entry, Filter, Row, Store
+from ..stores.store import FINISHED, GOING, LOST_HEAD, Entry, Filter, Lines, Row, Store, lines_of
 from ..workflows import drawing
 from ..workflows.model import Workflow
 from .audit import owner
@@ -260,7 +260,7 @@ class Executions:
             known = self._durations[key] = Durations()
         seconds = (run.ended_ns - run.started_ns) / 1e9
         known.add(seconds)
-        if seconds >= SHORTEST and not run.facts.retry_of:
+        if seconds >= SHORTEST and not run.facts.retry_of and known.looks(run.ended_ns):
             nodes = run.plan.nodes
             for _, kind, at, visit, began, ended, _ in run.records:
                 if kind in (RAN, FINISHED_NODE):
@@ -295,6 +295,8 @@ class Executions:
         """The document of a run that has settled, here or, when it was left to another process, there."""
         if run.lost:
             return await self._stored(run.id)
+        if run.document is not None and run.ended_ns:
+            return ended_document(run.document, shared=shared)
         return document(run, shared=shared)
 
     async def _stored(self, execution_id: str) -> dict[str, Any]:
@@ -751,7 +753,7 @@ class Again:
     def __init__(self, run: Run, entries: list[Entry]) -> None:
         self.id = run.id
         self._run = run
-        self._entries = entries
+        self._lines = lines_of(entries)
         last = max((entry for entry in entries if not entry.path), key=lambda entry: entry.sequence)
         self._sequence = last.sequence + width(json.loads(last.text)[0]) - 1
 
@@ -761,8 +763,8 @@ class Again:
     def pins(self) -> Mapping[str, str]:
         return self._run.pins()
 
-    def entries(self) -> list[Entry]:
-        return self._entries
+    def lines(self) -> list[Lines]:
+        return self._lines
 
 
 SHORT: Final = (

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from operator import lt
 from typing import Any, Final, Protocol
 from zlib import crc32
 
 from ..errors import StoreDamaged
 from . import schema
-from .store import FINISHED, LOST_HEAD, UNFINISHED, Batch, Entry, Row
+from .store import FINISHED, LOST_HEAD, UNFINISHED, Batch, Entry, Lines, Row
 
 PIECE: Final = 500
 """Entries of one row, at most."""
+
+
+_LINE: Final = "%d %s".__mod__
 
 
 class Codec(Protocol):
@@ -107,34 +111,27 @@ class Columns:
         changed = ", ".join(columns) or "fence = fence"
         return f"UPDATE executions SET {changed} WHERE id = ? AND namespace = ? AND fence = ?"
 
-    def pieces(self, execution: str, entries: Iterable[Entry]) -> list[tuple[Any, ...]]:
+    def pieces(self, execution: str, given: Iterable[Lines]) -> list[tuple[Any, ...]]:
         """The rows of the entries of one write, of each path at least one."""
-        paths: dict[str, list[Entry]] = {}
-        for entry in entries:
-            some = paths.get(entry.path)
-            if some is None:
-                paths[entry.path] = [entry]
-            elif entry.sequence > some[-1].sequence:
-                some.append(entry)
-            else:
-                raise ValueError(f"Entry {entry.sequence} of an execution comes after entry {some[-1].sequence}")
-        return [
-            self._piece(execution, path, some[begin : begin + PIECE])
-            for path, some in paths.items()
-            for begin in range(0, len(some), PIECE)
-        ]
+        rows = []
+        for path, numbers, texts in given:
+            if not all(map(lt, numbers, numbers[1:])):
+                raise ValueError(f"Entries of an execution are not in order: {numbers}"[:200])
+            for begin in range(0, len(numbers), PIECE):
+                rows.append(self._piece(execution, path, numbers[begin : begin + PIECE], texts[begin : begin + PIECE]))
+        return rows
 
-    def _piece(self, execution: str, path: str, entries: list[Entry]) -> tuple[Any, ...]:
-        text = "\n".join([f"{number} {text}" for _, number, text in entries])
-        if text.count("\n") >= len(entries):  # in JSON a line break is a blank
-            text = "\n".join([f"{number} {text.replace(chr(10), ' ')}" for _, number, text in entries])
-        first = entries[0].sequence
+    def _piece(self, execution: str, path: str, numbers: Sequence[int], texts: Sequence[str]) -> tuple[Any, ...]:
+        text = "\n".join(map(_LINE, zip(numbers, texts, strict=True)))
+        if text.count("\n") >= len(numbers):  # in JSON a line break is a blank
+            text = "\n".join(map(_LINE, zip(numbers, [text.replace("\n", " ") for text in texts], strict=True)))
+        first = numbers[0]
         data = text.encode()
         # The number goes into the checksum, so that a text in the wrong place is found as well.
         if self._codec is None:
-            return execution, path, first, text, crc32(data, first), entries[-1].sequence
+            return execution, path, first, text, crc32(data, first), numbers[-1]
         data = self._codec.encode(data)
-        return execution, path, first, data, crc32(data, first), entries[-1].sequence
+        return execution, path, first, data, crc32(data, first), numbers[-1]
 
     def entry(self, execution: str, path: Any, sequence: Any, text: Any, total: Any) -> Entry:
         """An entry that is a row of its own."""

@@ -115,7 +115,7 @@ class Create(Job[Row | None]):
 
     def prepare(self, columns: Columns) -> None:
         self._row = columns.values(self._start.row())
-        self._pieces = columns.pieces(self._start.id, self._start.entries())
+        self._pieces = columns.pieces(self._start.id, self._start.lines())
 
     def do(self, desk: Desk) -> Row | None:
         if not desk.connection.execute(schema.INSERT, self._row).rowcount:
@@ -139,7 +139,7 @@ class Append(Job[bool]):
     def prepare(self, columns: Columns) -> None:
         batch = self._batch
         self._update, self._values = columns.changes(batch)
-        self._pieces = columns.pieces(batch.id, batch.entries())
+        self._pieces = columns.pieces(batch.id, batch.lines())
 
     def do(self, desk: Desk) -> bool:
         if not desk.connection.execute(self._update, self._values).rowcount:

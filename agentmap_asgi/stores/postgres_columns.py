@@ -11,7 +11,7 @@ from zlib import crc32
 
 from ..errors import StoreDamaged
 from .columns import Columns
-from .store import Entry
+from .store import Lines
 
 ENCODED: Final = b"\0"
 """No JSON text begins with it."""
@@ -48,9 +48,10 @@ class PostgresColumns(Columns):
     def told(self, value: Any) -> str:
         return self.unseal("", "a request", bytes(value), crc32(value))
 
-    def entries(self, execution: str, entries: Iterable[Entry]) -> list[tuple[Any, ...]]:
+    def entries(self, execution: str, given: Iterable[Lines]) -> list[tuple[Any, ...]]:
         rows: list[tuple[Any, ...]] = []
-        for path, number, text in entries:
-            data = self._bytes(text)
-            rows.append((execution, path, number, data, crc32(data, number)))
+        for path, numbers, texts in given:
+            for number, text in zip(numbers, texts, strict=True):
+                data = self._bytes(text)
+                rows.append((execution, path, number, data, crc32(data, number)))
         return rows

@@ -112,7 +112,7 @@ class Create(Write[Row | None]):
 
     def prepare(self, columns: PostgresColumns) -> None:  # type: ignore[override]
         self.values = columns.values(self.start.row())
-        self.entries = columns.entries(self.start.id, self.start.entries())
+        self.entries = columns.entries(self.start.id, self.start.lines())
         self.pins = self.start.pins()
 
     def recall(self, connection: Connection, columns: PostgresColumns) -> Row | None:
@@ -141,7 +141,7 @@ class Append(Write[bool]):
         self.names, values = columns.changed(batch)
         columns.check(self.names)
         self.values = [batch.id, batch.fence, *values]
-        self.entries = columns.entries(batch.id, batch.entries())
+        self.entries = columns.entries(batch.id, batch.lines())
         self.pins = batch.pins()
 
     def recall(self, connection: Connection, columns: PostgresColumns) -> bool:

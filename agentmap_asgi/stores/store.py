@@ -12,8 +12,9 @@ execution are committed in the order in which they were given.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any, NamedTuple, Protocol
 
 GOING = ("queued", "running")
@@ -75,6 +76,27 @@ class Entry(NamedTuple):
     text: str
 
 
+class Lines(NamedTuple):
+    """Entries of one path, in their order."""
+
+    path: str
+    numbers: Sequence[int]
+    texts: Sequence[str]
+
+    def entries(self) -> Iterator[Entry]:
+        return map(Entry, repeat(self.path), self.numbers, self.texts)
+
+
+def lines_of(entries: Iterable[Entry]) -> list[Lines]:
+    """The same entries by path."""
+    paths: dict[str, tuple[list[int], list[str]]] = {}
+    for path, number, text in entries:
+        numbers, texts = paths.setdefault(path, ([], []))
+        numbers.append(number)
+        texts.append(text)
+    return [Lines(path, *given) for path, given in paths.items()]
+
+
 class Start(Protocol):
     """A new execution on its way into a store."""
 
@@ -83,8 +105,8 @@ class Start(Protocol):
     @property
     def key(self) -> str | None: ...
     def row(self) -> Row: ...
-    def entries(self) -> Iterable[Entry]:
-        """What it begins with: a retry has what it keeps of the execution before."""
+    def lines(self) -> Iterable[Lines]:
+        """The entries it begins with, each path once: a retry has what it keeps of the execution before."""
 
     def pins(self) -> Mapping[str, str]:
         """Definitions by content hash, for those that the store does not have."""
@@ -104,7 +126,9 @@ class Batch(Protocol):
     def changes(self) -> Mapping[str, Any]:
         """New values of columns of the Row, among them `document` when there is a new one."""
 
-    def entries(self) -> Iterable[Entry]: ...
+    def lines(self) -> Iterable[Lines]:
+        """New entries, each path once."""
+
     def pins(self) -> Mapping[str, str]:
         """Definitions of sub-workflows that began, by content hash."""
 

@@ -64,6 +64,10 @@ class _TransientRunner:
         self.live = False
 
 
+def _entries(given: Start | Batch) -> list[Entry]:
+    return [entry for lines in given.lines() for entry in lines.entries()]
+
+
 class _Record:
     """One execution: how it began, what was written since, and how much of that has been read."""
 
@@ -101,7 +105,7 @@ class _Record:
 
     def entries(self) -> list[Entry]:
         if self._entries is None:
-            self._entries = sorted(self.start.entries())
+            self._entries = sorted(_entries(self.start))
         if self._listed < len(self.batches):
             while self._listed < len(self.batches):
                 number = self._listed
@@ -109,7 +113,7 @@ class _Record:
                 if number in self._broken:
                     continue
                 try:
-                    self._entries += self.batches[number].entries()
+                    self._entries += _entries(self.batches[number])
                 except Exception:
                     self._lose(number)
             self._entries.sort()

@@ -428,9 +428,9 @@ async def test_memory_reads_nothing_before_somebody_asks() -> None:
             asked.append("changes")
             return super().changes()
 
-        def entries(self) -> Any:
+        def lines(self) -> Any:
             asked.append("entries")
-            return super().entries()
+            return super().lines()
 
     await store.create(FakeStart(row("a"), fault=None))
     assert await store.append(Watched("a", {"steps": 1}, [Entry("", 1, "x")]))

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from agentmap_asgi.stores.store import Entry, Row
+from agentmap_asgi.stores.store import Entry, Lines, Row, lines_of
 
 
 def row(identity: str, **columns: Any) -> Row:
@@ -37,8 +37,8 @@ class FakeStart:
     def key(self) -> str | None:
         return self.made.key
 
-    def entries(self) -> Iterable[Entry]:
-        return self.listed
+    def lines(self) -> Iterable[Lines]:
+        return lines_of(self.listed)
 
     def row(self) -> Row:
         if self.fault is not None:
@@ -76,10 +76,10 @@ class FakeBatch:
     def changes(self) -> Mapping[str, Any]:
         return self.changed
 
-    def entries(self) -> Iterable[Entry]:
+    def lines(self) -> Iterable[Lines]:
         if self.fault is not None:
             raise self.fault
-        return self.listed
+        return lines_of(self.listed)
 
     def pins(self) -> Mapping[str, str]:
         return self.given
