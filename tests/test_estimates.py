@@ -40,6 +40,15 @@ def test_the_oldest_sample_goes_first() -> None:
     assert (len(known), known.left(0.0)) == (MOST, (1.0, 1.0))
 
 
+def test_of_many_that_complete_at_once_a_few_are_looked_at() -> None:
+    """Every execution counts; the nodes of those that complete right after another are not looked at once enough are."""
+    known = Durations([1.0] * (MOST - 1))
+    assert known.looks(0)
+    assert known.looks(1)
+    known.add(1.0)
+    assert [known.looks(at) for at in (2, 50_000_000, 150_000_000, 150_000_001)] == [False, False, True, False]
+
+
 @pytest.mark.parametrize(
     ("known", "elapsed", "loops", "reason"),
     [

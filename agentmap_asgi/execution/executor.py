@@ -707,6 +707,17 @@ class Run(Performing):
             found.append(number)
         return tuple(found)
 
+    def advance(self, token: Token, targets: tuple[int, ...]) -> list[Token]:
+        """As `complete`; a token that is alone goes along a single edge at once, as in the walk."""
+        plan = self.plan
+        if len(targets) != 1 or not self._walker.alone or (plan.forks and plan.joins[targets[0]]):
+            return self.complete(token, targets)
+        if plan.cyclic:
+            self._walker.follow(token, targets[0])
+        else:
+            token.at = targets[0]
+        return [token]
+
     def complete(self, token: Token, targets: tuple[int, ...]) -> list[Token]:
         ready = self._walker.complete(token, targets)
         if self._walker.branches > self.host.config.max_branches:

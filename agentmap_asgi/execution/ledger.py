@@ -146,7 +146,7 @@ def columns_of(root: Run) -> dict[str, Any]:
 class Ledger:
     """The writes of one execution. `lost` is called when another runner has it."""
 
-    __slots__ = ("_flying", "_loop", "_lost", "_opened", "_root", "_store", "_tries", "_waiters", "tree")
+    __slots__ = ("_loop", "_lost", "_opened", "_root", "_store", "_tries", "_waiters", "flying", "tree")
 
     def __init__(
         self, root: Run, store: Store, loop: asyncio.AbstractEventLoop, lost: Callable[[BaseException | None], None]
@@ -155,7 +155,8 @@ class Ledger:
         self._store = store
         self._loop = loop
         self._lost = lost
-        self._flying = False
+        self.flying = False
+        """A write is on its way."""
         self._opened: asyncio.Future[Row | None] | None = None
         """Of an execution that is not kept yet, and has begun: done with the row that is in its way, or None."""
         self._tries = 0
@@ -178,12 +179,12 @@ class Ledger:
 
     def write(self) -> None:
         """Write an execution that has begun, and that nothing has asked to be kept."""
-        if self._opened is not None and not self._flying:
+        if self._opened is not None and not self.flying:
             self._fly()
 
     def _kept(self, written: Written, waiters: list[Waiter], sent: asyncio.Future[Row | None]) -> None:
         """The execution is kept, or cannot be: another has its id, or the store cannot be written."""
-        opened, self._opened, self._flying = self._opened, None, False
+        opened, self._opened, self.flying = self._opened, None, False
         error = None if sent.cancelled() else sent.exception()
         there = sent.result() if error is None and not sent.cancelled() else None
         kept = error is None and there is None and not sent.cancelled()
@@ -207,7 +208,7 @@ class Ledger:
             waiter.cancel()
             return waiter
         self._waiters.append(waiter)
-        if not self._flying:
+        if not self.flying:
             self._fly()
         return waiter
 
@@ -216,7 +217,7 @@ class Ledger:
         be. What `ask` does, with a turn of the event loop less.
         """
         self._waiters.append(then)
-        if not self._flying:
+        if not self.flying:
             self._fly()
 
     def _fly(self) -> None:
@@ -224,7 +225,7 @@ class Ledger:
         batch = Written(self._root, tuple(others))
         batch.given()
         waiters, self._waiters = self._waiters, []
-        self._flying = True
+        self.flying = True
         self._send(batch, waiters)
 
     def _send(self, batch: Written, waiters: list[Waiter]) -> None:
@@ -250,7 +251,7 @@ class Ledger:
         if self._tries:
             logger.warning("%s: the store can be written again", batch.id)
             self._tries = 0
-        self._flying = False
+        self.flying = False
         if sent.cancelled() or error is not None or not sent.result():
             if error is not None:
                 logger.error("%s: what has happened cannot be written", batch.id, exc_info=error)

@@ -124,7 +124,7 @@ class Performing:
         def error_of(self, failure: NodeFailure, node: PlanNode | None, attempt: int) -> dict[str, Any]: ...
         def suspended(self, token: Token, node: PlanNode, suspend: Suspend) -> list[Token]: ...
         def after_timeout(self, node: PlanNode, name: str) -> int: ...
-        def complete(self, token: Token, targets: tuple[int, ...]) -> list[Token]: ...
+        def advance(self, token: Token, targets: tuple[int, ...]) -> list[Token]: ...
         def targets(
             self, token: Token, node: PlanNode, flag: bool, goto: int | None, delta: dict[str, Any]
         ) -> tuple[int, ...]: ...
@@ -160,6 +160,7 @@ class Performing:
     async def _drive(self, ready: list[Token], perform: list[Token]) -> None:
         """One branch after the other in this task; a task of its own for each further one that must be awaited."""
         performed = 0
+        nodes = self.plan.nodes
         while not self.ended_ns:
             if ready:  # a turn of the walk is over
                 for token in perform:
@@ -174,6 +175,9 @@ class Performing:
                 performed += 1
                 if not performed % PAUSE_AFTER:  # agents that never wait give no turns by themselves
                     await asyncio.sleep(0)
+                if len(ready) == 1 and nodes[ready[0].at].step is None:  # nothing to walk in between
+                    ready, perform = perform, ready
+                    continue
             else:
                 return
             if not self.ended_ns:
@@ -187,12 +191,14 @@ class Performing:
         key = (token.at, token.visit)
         root = self.root
         answered = self.extra.answered.pop(key, None)
+        number = -1
         if key not in self.extra.begun:
             if root.counted >= self.host.config.max_steps:
                 self.out_of_steps()
                 return []
             self.steps += 1
             root.counted += 1
+            number = self.sequence
             self.record(BEGAN, token, began, began, 1)
         if not self.busy:
             self.busy = {}
@@ -232,22 +238,21 @@ class Performing:
         self.extra.begun.discard(key)
         token.write(delta)
         token.flag = flag
-        self._finished(token, began, clock(), Finish(delta, flag, targets, attempt, usage=self.spent(token)))
-        return self.complete(token, targets)
+        finish = Finish(delta, flag, targets, attempt, usage=self.spent(token))
+        if self.sequence == number + 1 and len(self.records) > max(self.kept, self.given):
+            self._rewrite(number, token, began, clock(), finish)
+        else:
+            self.record(FINISHED, token, began, clock(), finish)
+        return self.advance(token, targets)
 
-    def _finished(self, token: Token, began: int, ended: int, finish: Finish) -> None:
-        """Note how the run of a node has ended: in one record with its beginning, when that is the last one and no
-        write has been given it.
+    def _rewrite(self, number: int, token: Token, began: int, ended: int, finish: Finish) -> None:
+        """One record of a node's beginning and end, where nothing has happened between them and no write has been given
+        the first.
         """
-        records = self.records
-        number, kind, at, visit, *_ = records[-1]
-        if kind != BEGAN or at != token.at or visit != token.visit or len(records) <= max(self.kept, self.given):
-            self.record(FINISHED, token, began, ended, finish)
-            return
-        del records[-1]
-        self.sequence = number
-        self.record(RAN, token, began, ended, finish)
-        self.sequence += 1
+        self.records[-1] = (number, RAN, token.at, token.visit, began, ended, finish)
+        self.sequence = number + 2
+        if self.parent is None and self.extra.watchers and self.ledger is None:
+            self.told()
 
     async def _kept(self) -> None:
         """Write what has happened so far; with `durability="sync"`, and at the start, wait until it is kept."""

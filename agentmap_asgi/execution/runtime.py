@@ -516,7 +516,8 @@ class Runtime:
         ledger = run.ledger
         kept = ledger.open()
         self.submit(run)
-        ledger.write()
+        if not ledger.flying:  # what is awaited first asks in a task, which has its turn before this
+            self.loop.call_soon(ledger.write)
         return await kept
 
     def _when_free(self, run: Run, go: Callable[[], None], full: bool) -> None:
