@@ -41,7 +41,7 @@ def test_the_oldest_sample_goes_first() -> None:
 
 
 def test_of_many_that_complete_at_once_a_few_are_looked_at() -> None:
-    """Every execution counts; the nodes of those that complete right after another are not looked at once enough are."""
+    """Each counts as a whole; once enough are known, nodes are looked at a few times a second."""
     known = Durations([1.0] * (MOST - 1))
     assert known.looks(0)
     assert known.looks(1)
