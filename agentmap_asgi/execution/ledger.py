@@ -15,7 +15,7 @@ from functools import partial
 from operator import itemgetter
 from typing import Any, Final
 
-from ..errors import StoreUnavailable
+from ..errors import ShuttingDown, StoreUnavailable
 from ..stores.store import Lines, Row, Store
 from ..workflows.model import Workflow
 from ..workflows.pinned import Pins
@@ -231,6 +231,9 @@ class Ledger:
     def _send(self, batch: Written, waiters: list[Waiter]) -> None:
         if self._root.lost:
             self._give_up(waiters)
+            if self._opened is not None:  # left before it was kept: nothing has begun
+                self._opened.set_exception(ShuttingDown())
+                self._opened = None
             return
         if self._opened is not None:
             created = asyncio.ensure_future(self._store.create(Begun(batch, self._root)))

@@ -15,7 +15,7 @@ from anyio import to_thread
 from flows import node, serving
 
 from agentmap_asgi.agents.registry import Call, agent
-from agentmap_asgi.errors import ExecutionConflict, StoreUnavailable
+from agentmap_asgi.errors import ExecutionConflict, ShuttingDown, StoreUnavailable
 from agentmap_asgi.execution.waits import Suspend
 from agentmap_asgi.services.agentmap import AgentMapService
 from agentmap_asgi.testing import FakeClock
@@ -61,6 +61,26 @@ async def test_a_start_whose_caller_goes_away_is_not_left_standing(tmp_path: Pat
             await asyncio.wait({call})
         for one in await made.list_executions(limit=100):
             assert (await ended(made, one["execution_id"]))["status"] == "completed"
+
+
+async def test_a_start_that_is_left_before_it_is_kept_is_refused(tmp_path: Path) -> None:
+    """A process that stops in the very moment tells the caller so, calls no agent, and keeps nothing."""
+    called: list[str] = []
+
+    async def waits(call: Call) -> Any:
+        called.append(call.node.name)
+
+    rows = [node("A", "waits", output="a")]
+    async with serving(tmp_path, rows, config=stored(tmp_path), agents={"waits": waits}) as made:
+        await made.execute_workflow("Flow", {})
+        call = asyncio.create_task(made.execute_workflow("Flow", {}))
+        await asyncio.sleep(0)
+        (run,) = made._runtime().live.values()
+        run.leave()
+        with pytest.raises(ShuttingDown):
+            await asyncio.wait_for(call, 10.0)
+        assert called == ["A"]
+        assert len(await made.list_executions()) == 1
 
 
 async def test_a_retry_that_cannot_be_kept_runs_nothing(tmp_path: Path) -> None:
