@@ -6,6 +6,7 @@ VENV ?= .venv
 HOST ?= 127.0.0.1
 PORT ?= 8000
 WORKFLOWS ?= examples/workflows
+ROUNDS ?= 100
 
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip --disable-pip-version-check --no-input -qq install --root-user-action=ignore
@@ -18,6 +19,7 @@ help: ## list the commands
 	@echo
 	@echo "PORT=8001 make run          another port"
 	@echo "make test PYTHON=python3.13 VENV=.venv-3.13"
+	@echo "make fuzz ROUNDS=1000"
 
 run: $(VENV)/.installed-standalone ## serve the example workflows, and a page at http://127.0.0.1:8000/ui/
 	@$(RUN) -m agentmap_asgi serve $(WORKFLOWS) --host $(HOST) --port $(PORT)
@@ -35,7 +37,7 @@ bench: $(VENV)/.installed-bench ## measure against other ways of running the sam
 	@$(RUN) -m benchmarks
 
 fuzz: $(VENV)/.installed-test ## run the randomised tests for long
-	@$(RUN) -m pytest -q --long -m long --timeout 3600 --ignore tests/faults
+	@$(RUN) -m pytest -q -n auto --dist worksteal --long -m long --rounds $(ROUNDS) --timeout 7200 --ignore tests/faults
 
 faults: $(VENV)/.installed-test ## kill, stop, cut off and corrupt for long, and count what was promised
 	@$(RUN) -m pytest -q --long --timeout 3600 -rP tests/faults

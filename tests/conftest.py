@@ -24,6 +24,7 @@ hypothesis.settings.register_profile("long", deadline=None, max_examples=10_000)
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="tests marked `long` run all their rounds")
+    parser.addoption("--rounds", type=int, default=100, help="how often those that are random repeat themselves then")
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -45,7 +46,8 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture
 def rounds(request: pytest.FixtureRequest) -> int:
     """How often a test marked `long` repeats itself: once, or as often as `make fuzz` wants."""
-    return 1_000 if request.config.getoption("--long") else 1
+    wanted: int = request.config.getoption("--rounds")
+    return wanted if request.config.getoption("--long") else 1
 
 
 @pytest.fixture(scope="session")
