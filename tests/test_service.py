@@ -287,6 +287,19 @@ async def test_a_declared_input_schema_is_checked_and_fills_in(tmp_path: Path) -
         assert made.get_workflow_schema("Flow")["properties"]["amount"]["exclusiveMinimum"] == 0
 
 
+@pytest.mark.parametrize("number", [float("nan"), 2**70])
+async def test_what_a_schema_fills_in_is_checked_as_well(tmp_path: Path, number: float) -> None:
+    """A default that JSON would change is refused, and nothing starts."""
+
+    class Odd(BaseModel):
+        ratio: int | float = number
+
+    async with serving(tmp_path, ROWS, input_schemas={"Flow": Odd}) as made:
+        with pytest.raises(InputInvalid, match="ratio"):
+            await made.execute_workflow("Flow", {"x": 1})
+        assert await made.list_executions() == []
+
+
 async def test_strict_inputs_refuse_what_is_not_given(tmp_path: Path) -> None:
     """With `strict_inputs` every field that is read before it is written must be there."""
     async with serving(tmp_path, ROWS, config={"strict_inputs": True}) as made:

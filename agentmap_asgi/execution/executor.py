@@ -502,13 +502,18 @@ class Run(Performing):
         """End the run now: running agents are cancelled, results that come later are dropped."""
         if self.status == "queued":
             self.started_ns = self.host.context.clock.monotonic_ns()
+        self._begun_at_least()
         self._stop(Cancelled())
 
     def interrupt_now(self, why: str) -> None:
         """End the run as interrupted, also when it has not begun."""
+        self._begun_at_least()
+        self._stop(Interrupted(why))
+
+    def _begun_at_least(self) -> None:
+        """What ends before it has begun has a first event all the same."""
         if not self.records:
             self.records.append((1, STARTED, 0, 0, self.started_ns, self.started_ns, None))
-        self._stop(Interrupted(why))
 
     def interrupt(self) -> None:
         """Note that the event loop has closed under the run; nothing of it goes on."""
@@ -609,8 +614,7 @@ class Run(Performing):
                     if value.__class__ is Suspend:
                         raise value
                     delta, flag, goto = node.settled(value, limit)
-                    for part in delta.values():
-                        self.weigh(part, values)
+                    self.weigh_all(delta, values)
                     targets = self.targets(token, node, flag, goto, delta)
                     token.write(delta)
                     token.flag = flag
@@ -658,11 +662,18 @@ class Run(Performing):
     def out_of_steps(self) -> None:
         self._stop(StepLimit(f"The execution ran {self.root.counted} nodes, as many as max_steps allows"))
 
+    def weigh_all(self, delta: dict[str, Any], values: dict[str, Any]) -> None:
+        """Weigh what a node sets. One small value is not looked at: `max_steps` bounds how many there can be."""
+        if len(delta) == 1:
+            for value in delta.values():
+                kind = value.__class__
+                if kind in NESTS or (kind is str and len(value) > TINY):
+                    self.weigh(value, values)
+        elif delta:
+            self.weigh(delta, values)
+
     def weigh(self, value: Any, values: dict[str, Any]) -> None:
         """Count what a node adds to the state; when it seems too much, count exactly."""
-        kind = value.__class__
-        if kind is not dict and kind is not list and (kind is not str or len(value) <= TINY):
-            return  # `max_steps` bounds how many of these there can be
         if self._size is None:
             self._size = weight(values)
         if value is not self._weighed:

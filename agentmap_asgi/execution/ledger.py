@@ -231,9 +231,9 @@ class Ledger:
     def _send(self, batch: Written, waiters: list[Waiter]) -> None:
         if self._root.lost:
             self._give_up(waiters)
-            if self._opened is not None:  # left before it was kept: nothing has begun
-                self._opened.set_exception(ShuttingDown())
-                self._opened = None
+            opened, self._opened = self._opened, None
+            if opened is not None and not opened.done():  # left before it was kept: nothing has begun
+                opened.set_exception(ShuttingDown())
             return
         if self._opened is not None:
             created = asyncio.ensure_future(self._store.create(Begun(batch, self._root)))

@@ -95,6 +95,7 @@ class Performing:
         records: list[Record]
         kept: int
         given: int
+        _deadline: int
         sequence: int
         steps: int
         error: dict[str, Any] | None
@@ -118,9 +119,10 @@ class Performing:
         def sub_run(self, plan: Plan, id: str, values: dict[str, Any], token: Token, step: str) -> Run: ...
         def told(self) -> None: ...
         def out_of_steps(self) -> None: ...
+        def _out_of_time(self) -> None: ...
         def masked(self, value: T) -> T: ...
         def held_back(self, text: str) -> int: ...
-        def weigh(self, value: Any, values: dict[str, Any]) -> None: ...
+        def weigh_all(self, delta: dict[str, Any], values: dict[str, Any]) -> None: ...
         def error_of(self, failure: NodeFailure, node: PlanNode | None, attempt: int) -> dict[str, Any]: ...
         def suspended(self, token: Token, node: PlanNode, suspend: Suspend) -> list[Token]: ...
         def after_timeout(self, node: PlanNode, name: str) -> int: ...
@@ -188,6 +190,9 @@ class Performing:
         node = self.plan.nodes[token.at]
         clock = self.host.context.clock.monotonic_ns
         began = clock()
+        if began > self._deadline:  # the timer waits for a turn, which agents that never wait do not give
+            self._out_of_time()
+            return []
         key = (token.at, token.visit)
         root = self.root
         answered = self.extra.answered.pop(key, None)
@@ -218,8 +223,7 @@ class Performing:
                 (delta, flag, goto), attempt = await self._attempts(token, node)
             if self.ended_ns:
                 return []
-            for value in delta.values():
-                self.weigh(value, token.values)
+            self.weigh_all(delta, token.values)
             targets = self.targets(token, node, flag, goto, delta)
         except GeneratorExit:
             raise

@@ -235,6 +235,9 @@ class Runtime:
             if command.kind == "cancel":
                 if run is None:
                     return await self.cancel_unclaimed(command.execution)
+                if run.status == "suspended":  # and about to be kept: then nobody runs it, and anybody may end it
+                    await run.wait()
+                    return "late"
                 run.cancel()
                 await run.wait()
             elif command.kind == "answer":

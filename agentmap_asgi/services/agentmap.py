@@ -522,7 +522,7 @@ class AgentMapService(Links):
         values = self._checked_state(initial_state, "/initial_state")
         declared = self.context.input_schemas.get(workflow.name)
         if declared is not None:
-            return values | validated(declared, values)
+            return self._checked_state(values | validated(declared, values), "/initial_state")
         if self.config.strict_inputs:
             missing = [name for name in self._schema(workflow)["required"] if name not in values]
             if missing:

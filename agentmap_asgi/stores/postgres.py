@@ -206,7 +206,24 @@ class PostgresStore:
         return job.future
 
     def create(self, start: Start) -> Awaitable[Row | None]:
+        return self._create(start) if self._keeper.known or not self._open else self._create_known(start)
+
+    def _create(self, start: Start) -> asyncio.Future[Row | None]:
         return self._write(Create(asyncio.get_running_loop(), start))
+
+    async def _create_known(self, start: Start) -> Row | None:
+        await self._known()
+        return await self._create(start)
+
+    async def _known(self) -> None:
+        """Return when the others count this process as alive; else they would take from it what it takes on."""
+        until = time.monotonic() + UNKNOWN_SECONDS
+        while not self._keeper.known:
+            if time.monotonic() >= until:
+                raise StoreUnavailable(
+                    "The other processes do not see that this one lives; it takes nothing on just now"
+                )
+            await asyncio.sleep(GLANCE)
 
     def append(self, batch: Batch) -> Awaitable[bool]:
         return self._write(Append(asyncio.get_running_loop(), batch))
@@ -291,13 +308,7 @@ class PostgresStore:
     async def claim(
         self, row: Row, runner: Runner, *, status: str = "running", attempt: int | None = None
     ) -> Row | None:
-        until = time.monotonic() + UNKNOWN_SECONDS
-        while not self._keeper.known:
-            if time.monotonic() >= until:
-                raise StoreUnavailable(
-                    "The other processes do not see that this one lives; it takes nothing on just now"
-                )
-            await asyncio.sleep(GLANCE)
+        await self._known()
         values = (status, runner.id, attempt, self.namespace, row.id, row.status, row.runner, row.fence)
         return await self._write(Claim(asyncio.get_running_loop(), values))
 

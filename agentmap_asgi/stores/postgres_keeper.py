@@ -173,7 +173,7 @@ class Keeper:
             if found is not None and found[0]:
                 self.forgotten()
             if now - self._heard_of >= self._lease or self._known_from == inf:
-                self._known_from = now + SEEN
+                self._known_from = time.monotonic() + SEEN  # that may have taken long
             self._beaten = self._heard_of = now
         if not self._greeted:
             self._greeted = True

@@ -174,6 +174,33 @@ async def test_execution_timeout_while_waiting(tmp_path: Path) -> None:
     assert cancelled.is_set()
 
 
+async def test_execution_timeout_among_agents_that_never_wait(tmp_path: Path) -> None:
+    """Async agents that keep the processor give the loop no turn; the next one is not called all the same."""
+    clock = FakeClock()
+    called: list[str] = []
+
+    async def busy(call: Call) -> None:
+        called.append(call.node.name)
+        clock.advance(60.0)
+
+    rows = [node("A", "busy", edge="B"), node("B", "busy", edge="C"), node("C", "busy")]
+    document = await run(tmp_path, rows, config={"execution_timeout": 100.0}, agents={"busy": busy}, clock=clock)
+    assert (document["status"], document["error"]["code"]) == ("failed", "deadline")
+    assert called == ["A", "B"]
+
+
+async def test_many_small_values_of_one_node_count(tmp_path: Path) -> None:
+    """`max_state_bytes` holds for a node that sets thousands of short fields, whichever way it sets them."""
+
+    async def many(call: Call) -> dict[str, Any]:
+        return {"state_updates": {f"{call.node.name}{number}": number for number in range(100)}}
+
+    rows = [node(f"N{number}", "many", edge=f"N{number + 1}" if number < 99 else "") for number in range(100)]
+    document = await run(tmp_path, rows, config={"max_state_bytes": 20_000}, agents={"many": many})
+    assert (document["status"], document["error"]["code"]) == ("failed", "state_too_large")
+    assert document["nodes_executed"] < 30
+
+
 async def test_execution_timeout_while_busy(tmp_path: Path) -> None:
     """Inline nodes that never wait meet the deadline too."""
     clock = FakeClock()

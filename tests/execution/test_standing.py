@@ -18,6 +18,7 @@ from agentmap_asgi.agents.registry import Call, agent
 from agentmap_asgi.errors import ExecutionConflict, ShuttingDown, StoreUnavailable
 from agentmap_asgi.execution.waits import Suspend
 from agentmap_asgi.services.agentmap import AgentMapService
+from agentmap_asgi.stores.store import Command
 from agentmap_asgi.testing import FakeClock
 
 pytestmark = pytest.mark.anyio
@@ -81,6 +82,66 @@ async def test_a_start_that_is_left_before_it_is_kept_is_refused(tmp_path: Path)
             await asyncio.wait_for(call, 10.0)
         assert called == ["A"]
         assert len(await made.list_executions()) == 1
+
+
+async def test_a_cancel_from_another_process_waits_for_a_suspension_that_is_being_kept(tmp_path: Path) -> None:
+    """What is written as suspended stays so until whoever cancels ends it, with all its events."""
+    rows = [node("A", "human", prompt="ok?", output="a")]
+    async with serving(tmp_path, rows, config=stored(tmp_path)) as made:
+        append, go = made.store.append, asyncio.Event()
+
+        def slow(batch: Any) -> Any:
+            async def later() -> bool:
+                await go.wait()
+                return await append(batch)
+
+            return later()
+
+        made.store.append = slow  # type: ignore[method-assign]
+        create = made.store.create
+
+        def slowly(start: Any) -> Any:
+            async def later() -> Any:
+                await go.wait()
+                return await create(start)
+
+            return later()
+
+        made.store.create = slowly  # type: ignore[method-assign]
+        runtime = await made._ready_runtime()
+        begun = asyncio.create_task(made.start_execution("Flow", {}))
+        while not runtime.live or next(iter(runtime.live.values())).status != "suspended":
+            await asyncio.sleep(0)
+        (live,) = runtime.live.values()
+        asked = asyncio.create_task(runtime._obeyed(Command(1, live.id, "cancel", "{}"), live))
+        await asyncio.sleep(0)
+        go.set()
+        assert await asked == "late"
+        row = await made.store.find((await begun)["execution_id"])
+        assert row is not None
+        assert row.status == "suspended"
+        assert (await made.cancel_execution(live.id))["status"] == "cancelled"
+        events = await made.get_execution_events(live.id)
+        assert [event["sequence"] for event in events] == list(range(1, len(events) + 1))
+        assert [events[0]["event"], events[-1]["event"]] == ["started", "cancelled"]
+
+
+@pytest.mark.parametrize("storage", ["memory", "file"])
+async def test_what_is_cancelled_in_the_queue_has_a_first_and_a_last_event(storage: str, tmp_path: Path) -> None:
+    go = asyncio.Event()
+
+    async def waits(call: Call) -> None:
+        await go.wait()
+
+    config = {"max_running": 1, **(stored(tmp_path) if storage == "file" else {})}
+    async with serving(tmp_path, [node("A", "waits")], config=config, agents={"waits": waits}) as made:
+        await made.start_execution("Flow", {})
+        second = await made.start_execution("Flow", {})
+        assert second["status"] == "queued"
+        assert (await made.cancel_execution(second["execution_id"]))["status"] == "cancelled"
+        events = await made.get_execution_events(second["execution_id"])
+        go.set()
+    assert [(event["sequence"], event["event"]) for event in events] == [(1, "started"), (2, "cancelled")]
 
 
 async def test_a_retry_that_cannot_be_kept_runs_nothing(tmp_path: Path) -> None:

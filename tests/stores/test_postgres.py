@@ -412,6 +412,9 @@ async def test_who_counts_as_dead_takes_nothing_on(
         await until(lambda: not store._keeper.known)
         with pytest.raises(StoreUnavailable, match="takes nothing on"):
             await store.claim(row, runner)
+        with pytest.raises(StoreUnavailable, match="takes nothing on"):
+            await store.create(start("b"))
+        assert await store.find("b") is None
 
 
 async def test_a_process_that_stands_still_in_a_transaction_holds_no_rows(postgres: Server, schema: str) -> None:
