@@ -37,8 +37,12 @@ class Worker:
     def line(self) -> str:
         """The next line; empty when the process has ended."""
         while b"\n" not in self._rest:
-            with suppress(ConnectionResetError):
+            try:
                 got = self._socket.recv(65_536)
+            except ConnectionResetError:
+                return ""
+            except TimeoutError:
+                raise AssertionError(f"It says nothing for {HANG:g} s after {self.said[-5:]}") from None
             if not got:
                 return ""
             self._rest += got
