@@ -88,26 +88,17 @@ async def test_a_cancel_from_another_process_waits_for_a_suspension_that_is_bein
     """What is written as suspended stays so until whoever cancels ends it, with all its events."""
     rows = [node("A", "human", prompt="ok?", output="a")]
     async with serving(tmp_path, rows, config=stored(tmp_path)) as made:
-        append, go = made.store.append, asyncio.Event()
+        go = asyncio.Event()
 
-        def slow(batch: Any) -> Any:
-            async def later() -> bool:
+        def held(write: Any) -> Any:
+            async def later(given: Any) -> Any:
                 await go.wait()
-                return await append(batch)
+                return await write(given)
 
-            return later()
+            return later
 
-        made.store.append = slow  # type: ignore[method-assign]
-        create = made.store.create
-
-        def slowly(start: Any) -> Any:
-            async def later() -> Any:
-                await go.wait()
-                return await create(start)
-
-            return later()
-
-        made.store.create = slowly  # type: ignore[method-assign]
+        made.store.create = held(made.store.create)  # type: ignore[method-assign]
+        made.store.append = held(made.store.append)  # type: ignore[method-assign]
         runtime = await made._ready_runtime()
         begun = asyncio.create_task(made.start_execution("Flow", {}))
         while not runtime.live or next(iter(runtime.live.values())).status != "suspended":
