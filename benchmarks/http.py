@@ -1,8 +1,8 @@
 """Requests a second of `POST /execute` (five echo nodes) beside a bare Starlette + pydantic endpoint.
 
 Both servers are real uvicorn processes (httptools, uvloop when present, no access log). They are measured one after the
-other in alternating rounds of one run, by a client process of its own, so that the ratio means something on any
-machine.
+other in alternating rounds of one run, by a client process of its own; the ratio is the median of those of the rounds,
+so that it means something on any machine, and on one that others use as well.
 
     python -m benchmarks.http
 """
@@ -161,7 +161,7 @@ def _server(name: str, folder: str) -> tuple[subprocess.Popen[str], int]:
     return process, int(process.stdout.readline())
 
 
-def run(*, rounds: int = 5, seconds: float = 1.5) -> dict[str, float]:
+def run(*, rounds: int = 15, seconds: float = 0.6) -> dict[str, float]:
     """Measure, print a table, and give the ratio for each concurrency."""
     ratios: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -169,31 +169,30 @@ def run(*, rounds: int = 5, seconds: float = 1.5) -> dict[str, float]:
         try:
             print(f"{'open connections':>16} {'this project/s':>15} {'bare endpoint/s':>15} {'ratio':>6}")
             for concurrency in CONCURRENCIES:
-                found: dict[str, list[float]] = {name: [] for name in servers}
-                for turn in range(rounds + 1):
-                    for name, (_, port) in servers.items():
-                        speed = _client(port, concurrency, seconds if turn else 0.3)
-                        if turn:  # the first round warms up
-                            found[name].append(speed)
-                mine, theirs = (statistics.median(found[name]) for name in ("ours", "bare"))
-                ratios[f"http_{concurrency}"] = mine / theirs
-                print(f"{concurrency:>16} {mine:>15,.0f} {theirs:>15,.0f} {mine / theirs:>6.2f}", flush=True)
+                ratios[f"http_{concurrency}"] = _beside_bare("ours", servers, concurrency, rounds, seconds)
             for mode in ("exit", "sync"):
                 servers[mode] = _server(mode, folder)
-                found = {name: [] for name in (mode, "bare")}
-                for turn in range(rounds + 1):
-                    for name in found:
-                        speed = _client(servers[name][1], 32, seconds if turn else 0.3)
-                        if turn:
-                            found[name].append(speed)
-                mine, theirs = (statistics.median(found[name]) for name in (mode, "bare"))
-                ratios[f"http_32_{mode}"] = mine / theirs
-                print(f"{'32, ' + mode:>16} {mine:>15,.0f} {theirs:>15,.0f} {mine / theirs:>6.2f}", flush=True)
+                ratios[f"http_32_{mode}"] = _beside_bare(mode, servers, 32, rounds, seconds)
         finally:
             for process, _ in servers.values():
                 process.terminate()
                 process.wait(10)
     return ratios
+
+
+def _beside_bare(name: str, servers: dict[str, Any], concurrency: int, rounds: int, seconds: float) -> float:
+    """Print a line of the table, and give the ratio."""
+    found: dict[str, list[float]] = {name: [], "bare": []}
+    for turn in range(rounds + 1):
+        for server in found if turn % 2 else reversed(found):
+            speed = _client(servers[server][1], concurrency, seconds if turn else 0.3)
+            if turn:  # the first round warms up
+                found[server].append(speed)
+    ratio = statistics.median(mine / theirs for mine, theirs in zip(*found.values(), strict=True))
+    mine, theirs = map(statistics.median, found.values())
+    what = str(concurrency) if name == "ours" else f"{concurrency}, {name}"
+    print(f"{what:>16} {mine:>15,.0f} {theirs:>15,.0f} {ratio:>6.2f}", flush=True)
+    return ratio
 
 
 def _serve(name: str) -> None:

@@ -29,6 +29,7 @@ class Shown(Protocol):
     ended_ns: int
     wall_offset: int
     context: Any
+    document: dict[str, Any] | None
 
     @property
     def open(self) -> Mapping[str, Wait]: ...
@@ -88,8 +89,11 @@ def document(run: Shown, *, shown: str | None = None, shared: bool = False) -> d
     return found
 
 
-def ended_document(found: dict[str, Any], *, shared: bool = False) -> dict[str, Any]:
-    """The document of a run that has ended once more, from the one that was made to be written."""
+def settled_document(run: Shown, *, shared: bool = False) -> dict[str, Any]:
+    """The same of a run that has settled: from the one that was made to be written, when there is one."""
+    found = run.document
+    if found is None or not run.ended_ns:
+        return document(run, shared=shared)
     error, usage = found["error"], found["usage"]
     return {
         **found,

@@ -116,6 +116,7 @@ class Extra:
 _NO_EXTRA: Final = Extra()
 """Shared by the many runs that have nothing of it; never changed. Fewer objects are less to collect."""
 _NO_TOKENS: Final[Any] = MappingProxyType({})
+_NO_FIELDS: Final[dict[str, Any]] = {}
 _NO_TEXTS: Final[frozenset[str]] = frozenset()
 _NO_TASKS: Final[Any] = frozenset()
 _NO_FUTURES: Final[Any] = ()
@@ -647,7 +648,10 @@ class Run(Performing):
             self.sequence = sequence
             self.steps += used
             root.counted += used
-            ready.extend(reversed(self.complete(token, targets or ())))
+            if alone and not targets:
+                walker.end(token)
+            else:
+                ready.extend(reversed(self.complete(token, targets or ())))
             return used
         else:
             ready.append(token)
@@ -903,7 +907,8 @@ class Run(Performing):
         if status == "failed" and self.error is None:
             self.failures = [token.failure for token in walker.failed() if token.failure is not None]
             self.error = self.failures[0]
-        cut = [*self.extra.waiting.values(), *self.busy, *self.extra.ready]
+        extra = self.extra
+        cut = [*extra.waiting.values(), *self.busy, *extra.ready] if self.busy or extra is not _NO_EXTRA else ()
         if walker.ended is not None or walker.parked or walker.waiting or cut:
             self.result = walker.result(cut)
         was_suspended = self.status == "suspended"
@@ -914,12 +919,13 @@ class Run(Performing):
         self.sequence += 1
         if self._timer is not None:
             self._timer.cancel()
-        for child in list(self.extra.children.values()):
+        for child in list(extra.children.values()) if extra.children else ():
             if child.status == "suspended":
                 child.cancel()
         if self.parent is None:
-            self.extra.open.clear()
-            self.extra.owners.clear()
+            if extra.open:
+                extra.open.clear()
+                extra.owners.clear()
             if not was_suspended:
                 self.host.ended(self)
         else:
@@ -986,7 +992,7 @@ class Run(Performing):
             return
         self.settled = True
         if self.ended_ns:
-            self.result.facts = {}  # which has the run itself
+            self.result.facts = _NO_FIELDS  # else it would have the run itself
             self._walker = None  # type: ignore[assignment]  # nothing walks any more
             self._timer = None
             self.ledger = None  # which has the run as well; what leads in a circle costs the collector of garbage
@@ -995,7 +1001,8 @@ class Run(Performing):
                 waiter.set_result(None)
         self._waiters = _NO_FUTURES
         if self.parent is None:
-            self.told()
+            if self.extra.watchers:
+                self.told()
             self.host.settled(self)
 
 

@@ -12,6 +12,8 @@ from ..errors import OutputTooLarge, ResultInvalid
 MAX_DEPTH: Final = 64
 INT_MIN: Final = -(2**63)
 INT_MAX: Final = 2**64 - 1
+HEAVIEST: Final = 5
+"""What a value weighs (see `weight`) is less than so many times the bytes of its JSON: a digit and a comma are 9."""
 MASK: Final = "***"
 NESTS: Final = frozenset((dict, list))
 

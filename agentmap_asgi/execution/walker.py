@@ -181,6 +181,11 @@ class Walker:
         token.at = at
         self._open(token)
 
+    def end(self, token: Token) -> None:
+        """A token that is alone has come to its end."""
+        self.running = self.branches = 0
+        self._end(token)
+
     def park(self, token: Token) -> list[Token]:
         """A failure that nothing handles: the token stays, and keeps what is downstream of it from starting."""
         if self.running == 1:

@@ -16,7 +16,7 @@ from typing import Any, Final
 from starlette.requests import ClientDisconnect
 
 from ..config import AgentMapConfig
-from ..execution.values import INT_MAX, INT_MIN
+from ..execution.values import HEAVIEST, INT_MAX, INT_MIN, MAX_DEPTH
 from .exchange import Exchange
 from .problems import Refusal
 
@@ -47,7 +47,9 @@ async def read_json(exchange: Exchange, config: AgentMapConfig) -> Any:
         if charset is not None and charset[1].lower() not in ("utf-8", "utf8"):
             raise Refusal(400, "invalid_json", "The body must be JSON in UTF-8")
     data = await read(exchange, config.max_body_bytes, config.body_timeout)
-    return parse(data, max_depth=config.max_json_depth, max_values=config.max_json_values)
+    value = parse(data, max_depth=config.max_json_depth, max_values=config.max_json_values)
+    exchange.plain = len(data) * HEAVIEST <= config.max_state_bytes and config.max_json_depth <= MAX_DEPTH
+    return value
 
 
 async def read_optional_json(exchange: Exchange, config: AgentMapConfig) -> Any:
@@ -125,7 +127,7 @@ def _too_large(limit: int) -> Refusal:
 def parse(data: bytes, *, max_depth: int = 64, max_values: int = 100_000) -> Any:
     """The value of a JSON text. Raises Refusal (`invalid_json`, `json_too_complex`)."""
     openers = data.count(b"[") + data.count(b"{")
-    if openers > max_depth or data.count(b",") + openers >= max_values:
+    if openers > max_depth or (len(data) > max_values and data.count(b",") + openers >= max_values):
         _check_complexity(data, max_depth, max_values)
     digits = data.translate(_DIGITS)  # two plain searches are cheaper than a regular expression
     decoder = _EXACT if (_MANY in digits or b"0e" in digits) and _NUMBERS.search(data) else _PLAIN

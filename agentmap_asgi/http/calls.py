@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from ..errors import AgentMapError, StoreUnavailable, StoreUnusable
+from ..execution.document import settled_document
 from ..services.agentmap import AgentMapService
 from ..services.executions import LOOK_SECONDS, CallOptions, call_options
 from ..stores.store import GOING
@@ -83,6 +84,8 @@ class Calls:
         context: dict[str, Any],
         options: CallOptions | None,
         seconds: float | None = None,
+        *,
+        plain: bool = False,
     ) -> Called:
         """Run a workflow through the service, and wait so long for its end (None: as long as it takes).
 
@@ -92,7 +95,7 @@ class Calls:
         service = self.service
         if self._wrapped:
             return await self._through_override(graph_name, state, context, options, seconds)
-        run, found = await service._begun(graph_name, state, context, options)
+        run, found = await service._begun(graph_name, state, context, options, plain=plain)
         if run is None:
             if found["status"] in GOING and seconds != 0:
                 found = await service.until_settled(found["execution_id"], FOR_EVER if seconds is None else seconds)
@@ -109,7 +112,9 @@ class Calls:
                         break
             if not run.settled:
                 return Called(service._shown(run), True, False)
-        return Called(await service._document(run, shared=not (self.formats or self.filters)), False, False)
+        shared = not (self.formats or self.filters)
+        found = await service._document(run) if run.lost else settled_document(run, shared=shared)
+        return Called(found, False, False)
 
     async def _through_override(
         self,
@@ -137,7 +142,7 @@ class Calls:
             if not task.done():
                 task.add_done_callback(_report)
         if task.done():
-            found = task.result()
+            found = {**task.result()}  # which may be the host's own
             return Called(found, found.get("status") in GOING, replayed.done())
         found = await self.service.get_execution_status(accepted.result()["execution_id"])
         return Called(found, True, replayed.done())

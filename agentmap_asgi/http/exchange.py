@@ -37,6 +37,7 @@ class Exchange:
         "host_query",
         "params",
         "path",
+        "plain",
         "prefix",
         "principal",
         "receive",
@@ -59,6 +60,8 @@ class Exchange:
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self.seen = request
         """The Request object that a host's code was given; it may have read the body."""
+        self.plain = False
+        """The body, and what a run is told beside it, are values of JSON that nobody else has: they need no copy."""
         self.params: dict[str, str] = {}
         """Path parameters of the operation."""
         self.host_params: dict[str, Any] = {}

@@ -26,8 +26,9 @@ async def filtered(exchange: Exchange, document: dict[str, Any]) -> dict[str, An
 def run_context(exchange: Exchange, given: Mapping[str, Any] | None) -> dict[str, Any]:
     """What a run is told about its request. What the caller says comes first, so that the host's words replace it."""
     host = exchange.calls.service.context
+    who = owner_of(exchange.principal, host)
     ours = {
-        "principal": owner_of(exchange.principal, host),
+        "principal": who,
         "request_id": exchange.request_id,
         "timestamp": stamp(host.clock.time_ns()),
     }
@@ -35,7 +36,9 @@ def run_context(exchange: Exchange, given: Mapping[str, Any] | None) -> dict[str
         ours["traceparent"] = traceparent
     said = exchange.scope.get("state", _NOTHING).get("workflow_context")
     if given is None and said is None and not exchange.host_params:
+        exchange.plain &= who is None or (who.__class__ is str and who.isascii())
         return ours
+    exchange.plain = False
     params = {name: v if isinstance(v, str | int | float) else str(v) for name, v in exchange.host_params.items()}
     context = {**(given or _NOTHING), **params, **ours}
     if "traceparent" not in ours:
@@ -44,6 +47,6 @@ def run_context(exchange: Exchange, given: Mapping[str, Any] | None) -> dict[str
         if not isinstance(said, Mapping):
             raise TypeError(f"request.state.workflow_context is a {type(said).__name__}; it must be a dict")
         context.update(said)
-        if ours["principal"] is not None:
-            context["principal"] = ours["principal"]
+        if who is not None:
+            context["principal"] = who
     return context

@@ -18,6 +18,8 @@ ANY: Final = "any"
 MARK: Final = "~"
 """Stands between the id that a caller has chosen and what tells callers apart; no chosen id has it."""
 
+_IDS: Final = ("execution_id", "thread_id", "retry_of")
+
 Document = dict[str, Any]
 
 
@@ -59,11 +61,10 @@ def told_id(exchange: Exchange, kept: str) -> str:
 
 def with_told_ids(exchange: Exchange, document: Document) -> Document:
     """A document, or a list of some, with the ids as the caller knows them."""
-    changed: Document = {
-        name: told_id(exchange, value)
-        for name in ("execution_id", "thread_id", "retry_of")
-        if isinstance(value := document.get(name), str) and MARK in value
-    }
+    changed: Document = {}
+    for name in _IDS:
+        if (value := document.get(name)).__class__ is str and MARK in value:
+            changed[name] = told_id(exchange, value)
     several = document.get("executions")
     if isinstance(several, list) and several:
         changed["executions"] = [with_told_ids(exchange, one) if isinstance(one, dict) else one for one in several]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -102,7 +103,7 @@ class AgentMapService(Links):
         self._prepares = self._overrides("pre_workflow_execution")
         self._schemas: WeakKeyDictionary[Workflow, dict[str, Any]] = WeakKeyDictionary()
         self._durations = {}
-        self._counts: dict[str, dict[str, int]] = {}
+        self._counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self._runtimes: dict[asyncio.AbstractEventLoop, Runtime] = {}
         self._checks: WeakKeyDictionary[asyncio.AbstractEventLoop, CapacityLimiter] = WeakKeyDictionary()
         for workflow in self.catalogue.workflows:
@@ -432,8 +433,7 @@ class AgentMapService(Links):
         return runtime
 
     def _count(self, run: Run) -> None:
-        counts = self._counts.setdefault(run.plan.workflow.graph_id, {})
-        counts[run.status] = counts.get(run.status, 0) + 1
+        self._counts[run.plan.workflow.graph_id][run.status] += 1
         if run.status == "completed":
             self._timed(run)
         self.instruments.ended(run, self.catalogue.has)
@@ -517,9 +517,9 @@ class AgentMapService(Links):
         self._finder = find, plan_for
         return plan_for
 
-    def _values(self, workflow: Workflow, initial_state: Any) -> dict[str, Any]:
-        """The run's own copy of the initial state, checked."""
-        values = self._checked_state(initial_state, "/initial_state")
+    def _values(self, workflow: Workflow, initial_state: Any, plain: bool) -> dict[str, Any]:
+        """The run's own copy of the initial state, checked; one that is `plain` is the run's own already."""
+        values = initial_state if plain else self._checked_state(initial_state, "/initial_state")
         declared = self.context.input_schemas.get(workflow.name)
         if declared is not None:
             return self._checked_state(values | validated(declared, values), "/initial_state")
@@ -582,7 +582,7 @@ class AgentMapService(Links):
             "diagnostics": [
                 one.to_dict() for one in (shown if shown is not None else found) if one.severity == "error"
             ],
-            "statistics": {"executions": dict(self._counts.get(workflow.graph_id, {}))},
+            "statistics": {"executions": dict(self._counts.get(workflow.graph_id, ()))},
         }
 
     def _status(self, workflow: Workflow) -> str:

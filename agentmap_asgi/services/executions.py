@@ -26,7 +26,7 @@ from ..errors import (
     StoreUnavailable,
     UnknownExecution,
 )
-from ..execution.document import document, ended_document, listed, stored_document
+from ..execution.document import document, listed, settled_document, stored_document
 from ..execution.executor import Run
 from ..execution.host import NO_FACTS, Facts
 from ..execution.identity import execution_id
@@ -110,7 +110,7 @@ class Executions:
     def _healthy(self, graph_name: str) -> Workflow:
         raise NotImplementedError
 
-    def _values(self, workflow: Workflow, initial_state: Any) -> dict[str, Any]:
+    def _values(self, workflow: Workflow, initial_state: Any, plain: bool) -> dict[str, Any]:
         raise NotImplementedError
 
     def _new_run(
@@ -152,16 +152,28 @@ class Executions:
         return found if run is None else self._shown(run)
 
     async def _begun(
-        self, graph_name: str, initial_state: Any, context: Mapping[str, Any] | None, options: CallOptions | None
+        self,
+        graph_name: str,
+        initial_state: Any,
+        context: Mapping[str, Any] | None,
+        options: CallOptions | None,
+        *,
+        plain: bool = False,
     ) -> tuple[Run | None, dict[str, Any]]:
-        """(a new run, started and kept; or None and the document of the one that its idempotency key led to)."""
+        """(a new run, started and kept; or None and the document of the one that its idempotency key led to).
+
+        `plain` says that state and context are values of JSON within the limits which nobody else has: they are taken
+        as they are.
+        """
         runtime = self._runtime()
         if runtime.runner is None or self.versions.waiting:
             await self._ready_runtime()
         runtime.admit()
         workflow = self._healthy(graph_name)
         run_context: dict[str, Any] = {}
-        if context:
+        if plain and context.__class__ is dict:
+            run_context = context
+        elif context:
             run_context = copied(context if context.__class__ is dict else dict(context), "context")
         who = owner(run_context) if run_context else None
         facts, ours = NO_FACTS if who is None else Facts(who), None
@@ -175,7 +187,7 @@ class Executions:
                     return None, await self._known(known, facts, options)
             elif options.tags:
                 facts = Facts(who, options.tags)
-        values = self._values(workflow, initial_state)
+        values = self._values(workflow, initial_state, plain)
         if self._prepares:
             await self.pre_workflow_execution(graph_name, fresh(values), run_context)
             runtime.admit()  # the hook may have taken long
@@ -186,7 +198,9 @@ class Executions:
             await self._remember(workflow)
         run = self._new_run(runtime, workflow, ours or execution_id(now), values, run_context, facts)
         if not self.store.durable:
-            there = await self._accepted(runtime, run, options)
+            there = await self.store.create(run)
+            if there is None:
+                self._submit(runtime, run, options)
         elif ours is None and facts.key is None and self.instruments.audit is None and runtime.begins_ahead(run):
             there = await runtime.begun_ahead(run)
         else:  # what the store has been told is begun, also when the caller goes away meanwhile
@@ -201,18 +215,21 @@ class Executions:
 
     async def _accepted(self, runtime: Runtime, run: Run, options: CallOptions | None) -> Row | None:
         """Keep a new execution and begin it; or the row that has its id or its key."""
-        if self.store.durable and runtime.starts(run):
+        if runtime.starts(run):
             run.status = "running"  # as the store is told; another one looks when somebody asks it
         try:
             there = await self.store.create(run)
         finally:
             run.status = "queued"
         if there is None:
-            if self.instruments.audit is not None:
-                door, client = ("python", None) if options is None else (options.door, options.client)
-                self.instruments.started(run, run.initial, door, client)
-            runtime.submit(run)
+            self._submit(runtime, run, options)
         return there
+
+    def _submit(self, runtime: Runtime, run: Run, options: CallOptions | None) -> None:
+        if self.instruments.audit is not None:
+            door, client = ("python", None) if options is None else (options.door, options.client)
+            self.instruments.started(run, run.initial, door, client)
+        runtime.submit(run)
 
     async def _known(self, row: Row, facts: Facts, options: CallOptions | None) -> dict[str, Any]:
         """The execution that an idempotency key led to before."""
@@ -291,13 +308,9 @@ class Executions:
             for place, inside, left in seen:  # all at once: some of them would tell less than the whole executions
                 known.note(place, inside, left)
 
-    async def _document(self, run: Run, *, shared: bool = False) -> dict[str, Any]:
+    async def _document(self, run: Run) -> dict[str, Any]:
         """The document of a run that has settled, here or, when it was left to another process, there."""
-        if run.lost:
-            return await self._stored(run.id)
-        if run.document is not None and run.ended_ns:
-            return ended_document(run.document, shared=shared)
-        return document(run, shared=shared)
+        return await self._stored(run.id) if run.lost else settled_document(run)
 
     async def _stored(self, execution_id: str) -> dict[str, Any]:
         return stored_document(await self._row(execution_id))

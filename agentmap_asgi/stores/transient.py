@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict
 from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from typing import Any, Final, Generic, TypeVar
 
@@ -68,6 +69,9 @@ def _entries(given: Start | Batch) -> list[Entry]:
     return [entry for lines in given.lines() for entry in lines.entries()]
 
 
+_NO_NUMBERS: Final[frozenset[int]] = frozenset()
+
+
 class _Record:
     """One execution: how it began, what was written since, and how much of that has been read."""
 
@@ -83,7 +87,7 @@ class _Record:
         self._changed = 0
         self._entries: list[Entry] | None = None
         self._listed = 0
-        self._broken: set[int] = set()
+        self._broken: AbstractSet[int] = _NO_NUMBERS
         """Numbers of batches that could not be read: they count as not written."""
 
     def row(self) -> Row:
@@ -125,7 +129,7 @@ class _Record:
                 yield pins[definition]
 
     def _lose(self, number: int) -> None:
-        self._broken.add(number)
+        self._broken |= {number}
         logger.exception("What was written of execution %s cannot be read", self.start.id)
 
 

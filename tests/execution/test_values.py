@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentmap_asgi.errors import OutputTooLarge, ResultInvalid
-from agentmap_asgi.execution.values import MAX_DEPTH, copied, text_of, weight
+from agentmap_asgi.execution.values import HEAVIEST, MAX_DEPTH, copied, text_of, weight
 
 JSON = st.recursive(
     st.none()
@@ -82,6 +82,13 @@ def test_the_weight_is_about_the_size_as_json(value: Any) -> None:
     size = len(json.dumps(value, ensure_ascii=False).encode())
     assert weight(value) * 7 >= size
     assert weight(value) <= size * 14
+
+
+@given(JSON | st.lists(st.integers(0, 9), min_size=20))
+def test_no_state_weighs_more_than_a_few_times_its_bytes(value: Any) -> None:
+    """What is short enough need not be weighed."""
+    state = {"x": value}
+    assert weight(state) <= HEAVIEST * len(json.dumps(state, ensure_ascii=False, separators=(",", ":")).encode())
 
 
 REFUSED = [

@@ -60,6 +60,18 @@ async def test_a_run_knows_its_request(folder: Path) -> None:
 
 
 @pytest.mark.anyio
+async def test_a_short_body_may_hold_a_state_that_weighs_too_much(folder: Path) -> None:
+    """Short bodies are not weighed, and this one is not short enough for the limit."""
+    app = AgentMapApp(service=await service_of(folder, config=AgentMapConfig(max_state_bytes=600)))
+    async with client(app) as http:
+        for digits, status in ((20, 200), (50, 200), (70, 422)):
+            body = {"graph_name": "Tell", "initial_state": {"digits": [1] * digits}}
+            assert len(str(body)) < 600
+            answer = await http.post("/execute", json=body)
+            assert answer.status_code == status, answer.text
+
+
+@pytest.mark.anyio
 async def test_callers_cannot_pretend(folder: Path) -> None:
     """What the body says of the principal, the request and the trace does not count."""
     app = AgentMapApp(service=await service_of(folder))
