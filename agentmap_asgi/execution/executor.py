@@ -538,8 +538,13 @@ class Run(Performing):
         turn = PAUSE_AFTER
         if self.host.context.clock.monotonic_ns() > self._deadline:
             self._out_of_time()
+        nodes = self.plan.nodes
         while ready and turn > 0 and not self.ended_ns:
-            turn -= self._walk(ready.pop(), turn, ready, perform)
+            token = ready.pop()
+            if nodes[token.at].step is None:
+                perform.append(token)
+            else:
+                turn -= self._walk(token, turn, ready, perform)
         if not ready and not self.ended_ns:
             self._rest()
 

@@ -91,7 +91,9 @@ class PlanNode:
                 if goto is None:
                     raise RoutingInvalid(f"{goto_name!r} is not among the nodes that {self.name!r} may route to")
         if not self.trusted:
-            if value.__class__ is not str or not value.isascii() or len(value) + 2 > max_output:
+            if value.__class__ is str and value.isascii() and len(value) + 2 <= max_output:
+                pass  # as it is, like the constants
+            elif value is not None and value is not True and value is not False:
                 value = copied(value, "The result", limit=max_output)
             if updates is not None:
                 also = copied(dict(updates), "The result", limit=max_output)

@@ -34,7 +34,7 @@ def copied(value: Any, where: str = "The value", *, limit: int | None = None) ->
     subclasses of the plain types, cycles. `limit` bounds the size in bytes as JSON (OutputTooLarge).
     """
     try:
-        copy, size = _copy(value, 0)
+        copy, size = _copy(value, 0) if value.__class__ in NESTS else (value, _scalar_size(value))
     except _Refused as refused:
         raise ResultInvalid(f"{where}{refused.path} {refused.reason}") from None
     if limit is not None and size > limit:
