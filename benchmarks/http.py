@@ -188,8 +188,8 @@ def _beside_bare(name: str, servers: dict[str, Any], concurrency: int, rounds: i
             speed = _client(servers[server][1], concurrency, seconds if turn else 0.3)
             if turn:  # the first round warms up
                 found[server].append(speed)
-    ratio = statistics.median(mine / theirs for mine, theirs in zip(*found.values(), strict=True))
-    mine, theirs = map(statistics.median, found.values())
+    ratio = statistics.median(ours / bare for ours, bare in zip(found[name], found["bare"], strict=True))
+    mine, theirs = statistics.median(found[name]), statistics.median(found["bare"])
     what = str(concurrency) if name == "ours" else f"{concurrency}, {name}"
     print(f"{what:>16} {mine:>15,.0f} {theirs:>15,.0f} {ratio:>6.2f}", flush=True)
     return ratio

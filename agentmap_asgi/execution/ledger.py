@@ -146,15 +146,12 @@ def columns_of(root: Run) -> dict[str, Any]:
 class Ledger:
     """The writes of one execution. `lost` is called when another runner has it."""
 
-    __slots__ = ("_loop", "_lost", "_opened", "_root", "_store", "_tries", "_waiters", "flying", "tree")
+    __slots__ = ("_loop", "_opened", "_root", "_store", "_tries", "_waiters", "flying", "tree")
 
-    def __init__(
-        self, root: Run, store: Store, loop: asyncio.AbstractEventLoop, lost: Callable[[BaseException | None], None]
-    ) -> None:
+    def __init__(self, root: Run, store: Store, loop: asyncio.AbstractEventLoop) -> None:
         self._root = root
         self._store = store
         self._loop = loop
-        self._lost = lost
         self.flying = False
         """A write is on its way."""
         self._opened: asyncio.Future[Row | None] | None = None
@@ -259,7 +256,7 @@ class Ledger:
             if error is not None:
                 logger.error("%s: what has happened cannot be written", batch.id, exc_info=error)
             self._give_up(waiters)
-            self._lost(error)
+            self._root.lose(error)
             return
         self._follow(batch, waiters)
 

@@ -1,63 +1,41 @@
-"""Nodes that are awaited: a task for each branch, attempts under the row's policies, agents, sub-workflows, items."""
+"""Nodes that are awaited: a task for each branch, attempts under the row's policies, calls of agents."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from contextvars import Context
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import Any, Final, TypeVar
 
-from ..agents.registry import Outcome
 from ..errors import (
     AgentFailed,
     Cancelled,
-    DepthLimit,
     Interrupted,
     LimitReached,
-    MapOverInvalid,
-    NodeFailure,
     NodeTimeout,
-    RequestRefused,
-    StepLimit,
-    SubworkflowFailed,
 )
 from ..scopes import NodeScope
 from ..workflows.model import Retry
 from .call import NodeCall
+from .composites import Held, mapped, sub_workflow
 from .failures import as_failure, as_value, cancelled_from_outside
-from .fields import MISSING, gather, getter
 from .plan import PlanNode
-from .records import BEGAN, FINISHED, ITEM, RAN, RETRIED, Finish
-from .replay import replayed
+from .records import BEGAN, FINISHED, RAN, RETRIED, Finish
 from .stepping import stepped
-from .usage import Usage
 from .waits import Answer, Suspend, Wait, outcome
 from .walker import Token
-
-if TYPE_CHECKING:
-    from ..scopes import RunScope
-    from ..workflows.model import Workflow
-    from .host import Host
-    from .ledger import Ledger
-    from .plan import Plan
-    from .records import Record
+from .walking import PAUSE_AFTER, Walking
 
 Run = Any
 """An `executor.Run`, which imports this module."""
 logger = logging.getLogger("agentmap_asgi.execution")
 
 ONCE: Final = Retry()
-PAUSE_AFTER: Final = 256
-"""Nodes between two turns of the event loop."""
 
 Settled = tuple[dict[str, Any], bool, int | None]
 T = TypeVar("T")
-
-
-class Held(Suspend):
-    """The node's sub-workflow waits for an answer, and the node with it."""
 
 
 def _running() -> bool:
@@ -67,79 +45,10 @@ def _running() -> bool:
         return False
 
 
-class Performing:
-    """The part of a Run that awaits. `executor` has the rest."""
+class Performing(Walking):
+    """A run whose nodes may be awaited."""
 
-    __slots__ = ("busy", "error", "sequence", "steps")
-
-    if TYPE_CHECKING:  # what `executor.Run` has
-        host: Host
-        plan: Plan
-        id: str
-        path: str
-        depth: int
-
-        @property
-        def root(self) -> Run: ...
-
-        extra: Any
-
-        def own(self) -> Any: ...
-        def add_task(self, task: asyncio.Task[Any]) -> None: ...
-
-        parent: Run | None
-        scope: RunScope
-        context: Mapping[str, Any]
-        plan_for: Callable[[Workflow, str], Plan]
-        ledger: Ledger | None
-        records: list[Record]
-        kept: int
-        given: int
-        _deadline: int
-        sequence: int
-        steps: int
-        error: dict[str, Any] | None
-        busy: dict[Token, None]
-        ended_ns: int
-        tasks: set[asyncio.Task[Any]]
-
-        @property
-        def finished(self) -> bool: ...
-        def _stop(self, failure: Cancelled) -> None: ...
-        def _finish(self, status: str) -> None: ...
-        def _pump(self, ready: list[Token], perform: list[Token]) -> None: ...
-        @property
-        def key_base(self) -> str: ...
-        def secret(self, name: str) -> str: ...
-        @property
-        def heard(self) -> bool: ...
-        def tell(self, event: str, node: str, visit: int, item: int | None, /, **more: Any) -> None: ...
-        def spend(self, token: Token, item: int | None, used: Mapping[str, int], *, counted: bool = False) -> None: ...
-        def spent(self, token: Token, item: int | None = None) -> Usage | None: ...
-        def sub_run(self, plan: Plan, id: str, values: dict[str, Any], token: Token, step: str) -> Run: ...
-        def told(self) -> None: ...
-        def out_of_steps(self) -> None: ...
-        def _out_of_time(self) -> None: ...
-        def masked(self, value: T) -> T: ...
-        def held_back(self, text: str) -> int: ...
-        def weigh_all(self, delta: dict[str, Any], values: dict[str, Any]) -> None: ...
-        def error_of(self, failure: NodeFailure, node: PlanNode | None, attempt: int) -> dict[str, Any]: ...
-        def suspended(self, token: Token, node: PlanNode, suspend: Suspend) -> list[Token]: ...
-        def after_timeout(self, node: PlanNode, name: str) -> int: ...
-        def advance(self, token: Token, targets: tuple[int, ...]) -> list[Token]: ...
-        def targets(
-            self, token: Token, node: PlanNode, flag: bool, goto: int | None, delta: dict[str, Any]
-        ) -> tuple[int, ...]: ...
-        def failed(
-            self,
-            token: Token,
-            node: PlanNode,
-            exc: BaseException,
-            began: int,
-            ended: int,
-            attempt: int,
-            kind: int,
-        ) -> list[Token]: ...
+    __slots__ = ()
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = self.host.loop.create_task(work, context=Context())
@@ -210,7 +119,7 @@ class Performing:
         self.busy[token] = None
         try:
             if self.host.writes_steps:
-                await self._kept()
+                await self.keep()
             elif self.ledger is not None and self.ledger.opening:
                 await self.ledger.ask()
             attempt = 1
@@ -255,10 +164,10 @@ class Performing:
         """
         self.records[-1] = (number, RAN, token.at, token.visit, began, ended, finish)
         self.sequence = number + 2
-        if self.parent is None and self.extra.watchers and self.ledger is None:
+        if self.extra.watchers and self.ledger is None:
             self.told()
 
-    async def _kept(self) -> None:
+    async def keep(self) -> None:
         """Write what has happened so far; with `durability="sync"`, and at the start, wait until it is kept."""
         assert self.ledger is not None  # noqa: S101  # steps are written where there is a durable store
         kept = self.ledger.ask()
@@ -272,21 +181,14 @@ class Performing:
             return node.declared(result.value), result.success, None
         return {}, False, self.after_timeout(node, result.goto)
 
-    def record(self, kind: int, token: Token, began: int, ended: int, data: Any) -> None:
-        if not self.ended_ns:  # what comes later is dropped
-            self.records.append((self.sequence, kind, token.at, token.visit, began, ended, data))
-            self.sequence += 1
-            if self.parent is None and self.extra.watchers and self.ledger is None:
-                self.told()
-
     async def _attempts(self, token: Token, node: PlanNode) -> tuple[Settled, int]:
         if node.node.map_over is not None:
-            results = await self._mapped(token, node, node.node.map_over)
+            results = await mapped(self, token, node, node.node.map_over)
             return (node.stored(results), True, None), 1
-        (delta, flag, goto), attempt = await self._tried(token, node, token.values, None, node.settled)
+        (delta, flag, goto), attempt = await self.tried(token, node, token.values, None, node.settled)
         return (self.masked(delta), flag, goto), attempt
 
-    async def _tried(
+    async def tried(
         self, token: Token, node: PlanNode, values: dict[str, Any], item: int | None, read: Callable[[Any, int], T]
     ) -> tuple[T, int]:
         """As `tries`; what the engine keeps the outcome of is not done again."""
@@ -414,7 +316,7 @@ class Performing:
         if node.compiled is not None:
             return node.compiled(values, token)
         if agent.sub_workflow:
-            return await self._sub_workflow(token, node, values, attempt, item)
+            return await sub_workflow(self, token, node, values, attempt, item)
         call = NodeCall(self, node, token, values, attempt, item)
         run = agent.run
         assert run is not None  # noqa: S101  # an agent is compiled, runs, or is a sub-workflow
@@ -476,142 +378,3 @@ class Performing:
                 task.add_done_callback(self.host.threads.closing.discard)
 
         return returned
-
-    async def _sub_workflow(
-        self, token: Token, node: PlanNode, values: dict[str, Any], attempt: int, item: int | None
-    ) -> Outcome:
-        reference = node.node.options.get("workflow")
-        if not reference:
-            reference = getter(str(node.node.options.get("workflow_field")))(values, token)
-        if not isinstance(reference, str) or not reference:
-            raise SubworkflowFailed("The state does not say which workflow to run")
-        if self.depth + 1 > self.host.config.max_depth:
-            raise DepthLimit(f"Sub-workflows are nested deeper than {self.host.config.max_depth}")
-        name = f"{node.name}#{token.visit}" + ("" if item is None else f"/{item}")
-        step = name if attempt == 1 else f"{name}@{attempt}"
-        child = self.extra.children.get(step)
-        if child is None:
-            child = await self._child(token, node, values, reference, name, step)
-        try:
-            while not child.settled:  # an answer may have come before this task has seen that the child waits
-                await child.wait()
-        except asyncio.CancelledError:
-            child.cancel()
-            await child.wait()  # its agents use services of this run
-            raise
-        if child.status == "suspended":
-            if item is not None:
-                child.cancel()
-                raise SubworkflowFailed("A sub-workflow under Map_Over cannot wait for an answer")
-            raise Held()
-        self.extra.children.pop(step, None)
-        self.spend(token, item, child.usage, counted=True)
-        if child.status != "completed":
-            error = child.error or {}
-            if error.get("code") == DepthLimit.code:
-                raise DepthLimit(error["message"])
-            if child.status == "interrupted":
-                raise Interrupted(error["message"])
-            if error.get("code") == StepLimit.code:
-                raise StepLimit(error["message"])
-            raise SubworkflowFailed(f"{child.plan.workflow.name} ended {child.status}: {error.get('message')}")
-        state, flag = child.result.values, child.result.flag
-        if not node.child_fields:
-            return Outcome(state, flag)
-        named = dict(node.child_fields)
-        picked = {ours: state.get(named.get(ours, ours)) for ours in node.outputs}
-        return Outcome(picked if len(picked) > 1 else picked[node.outputs[0]], flag)
-
-    async def _child(
-        self, token: Token, node: PlanNode, values: dict[str, Any], reference: str, name: str, step: str
-    ) -> Run:
-        """The sub-workflow of a node, begun, or going on from where a restored execution left it."""
-        inputs = gather(node.bindings, values, token) if node.node.inputs else dict(values)
-        path = f"{self.path}/{step}" if self.path else step
-        entries = self.root.extra.restored.pop(path, None)
-        if entries is not None:
-            plan = await self.host.pinned_plan(self.plan.workflow, reference, entries, self.plan_for)
-        else:
-            try:
-                plan = self.plan_for(self.plan.workflow, reference)
-            except RequestRefused as exc:
-                raise SubworkflowFailed(exc.message) from None
-        child = self.sub_run(plan, f"{self.id}/{name}", inputs, token, step)
-        self.own().children[step] = child
-        if self.ledger is not None:
-            self.ledger.tree.append(child)
-        if entries is None:
-            child.start()
-        else:
-            replayed(child, entries)
-        return child
-
-    def _item_spent(self, token: Token, index: int) -> tuple[Usage, ...]:
-        spent = self.spent(token, index)
-        return () if spent is None else (spent,)
-
-    async def _mapped(self, token: Token, node: PlanNode, field: str) -> list[Any]:
-        """Run the node once for each item of a list, so many at a time; results in the order of the items."""
-        items = getter(field)(token.values, token)
-        if items is MISSING or items is None:
-            items = []
-        if not isinstance(items, list):
-            raise MapOverInvalid(f"Map_Over names {field!r}, which is no list")
-        options = node.node.options
-        on_error = options.get("on_item_error", "fail")
-        given = options.get("concurrency")
-        most = max(1, given) if isinstance(given, int) else 10
-        results: list[Any] = [MISSING] * len(items)
-        done = self.extra.items.pop((token.at, token.visit), {})
-        for index, (value, error) in done.items():
-            if index < len(items) and error is None:
-                results[index] = value
-
-        async def one(index: int, item: Any) -> NodeFailure | None:
-            clock = self.host.context.clock.monotonic_ns
-            began = clock()
-            try:
-                values = {**token.values, "item": item, "index": index}
-                value, _ = await self._tried(token, node, values, index, node.item_value)
-            except Suspend:
-                return AgentFailed("A node with Map_Over cannot wait for an answer")
-            except NodeFailure as failure:
-                error = self.error_of(failure, node, getattr(failure, "attempt", 1))
-                self.record(ITEM, token, began, clock(), (index, None, error, *self._item_spent(token, index)))
-                if on_error == "collect":
-                    results[index] = {"error": {"code": error["code"], "message": error["message"]}}
-                return failure if on_error == "fail" or isinstance(failure, LimitReached) else None
-            results[index] = value = self.masked(value)
-            self.record(ITEM, token, began, clock(), (index, value, None, *self._item_spent(token, index)))
-            if self.host.writes_steps:
-                await self._kept()
-            return None
-
-        left = iter([index for index, result in enumerate(results) if result is MISSING])
-        running: dict[asyncio.Task[NodeFailure | None], int] = {}
-        failed: tuple[int, NodeFailure] | None = None  # the first in the order of the items, not of the clock
-        try:
-            while True:
-                while failed is None and len(running) < most and (index := next(left, None)) is not None:
-                    task = self.host.loop.create_task(one(index, items[index]), context=Context())
-                    self.add_task(task)
-                    running[task] = index
-                if not running or (failed is not None and min(running.values()) > failed[0]):
-                    break
-                done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
-                    index = running.pop(task)
-                    self.tasks.discard(task)
-                    failure = task.result()
-                    if failure is not None and (failed is None or index < failed[0]):
-                        failed = index, failure
-            if failed is not None:
-                raise failed[1]
-        finally:
-            for task in running:
-                task.cancel()
-            if running:
-                await asyncio.wait(running, timeout=self.host.config.cancel_grace)
-            if self.tasks:
-                self.tasks.difference_update(running)
-        return [result for result in results if result is not MISSING]
