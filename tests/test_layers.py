@@ -18,7 +18,10 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     ("config", "context", "databases", "logs", "providers", "scopes", "stores.store"),
     ("workflows", "execution", "agents", "engines.engine"),
-    ("stores", "execution.executor", "execution.runtime"),
+    (
+        *("stores", "execution.executor", "execution.slots", "execution.restoring", "execution.answering"),
+        "execution.runtime",
+    ),
     (
         "engines",
         "services.audit",

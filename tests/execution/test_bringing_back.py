@@ -12,7 +12,7 @@ from flows import Row, node, service, sheet
 
 from agentmap_asgi.agents.registry import Call, agent
 from agentmap_asgi.errors import ExecutionConflict, StoreUnavailable
-from agentmap_asgi.execution.runtime import Given
+from agentmap_asgi.execution.restoring import Given
 from agentmap_asgi.execution.waits import Answer, waits_of
 from agentmap_asgi.services import executions
 from agentmap_asgi.services.agentmap import AgentMapService
