@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 MOST_WORKERS: Final = 256
 SERVED: Final = "_AGENTMAP_ASGI_SERVED"
 """The variable through which worker processes are told what they serve."""
+MOST_SHOWN: Final = 5
+"""Workflows that are shown to be tried."""
 MOST_FILES: Final = 5
 """So many broken files are named when a server starts."""
 
@@ -209,7 +211,7 @@ def _welcome(service: AgentMapService, base: str) -> str:
     key = " -H 'X-API-Key: KEY'" if service.config.api_keys else ""
     lines.append(f"  curl {base}/list{key}")
     names = [workflow.name for workflow in workflows]
-    for workflow in healthy[:3]:
+    for workflow in healthy[:MOST_SHOWN]:
         name = workflow.name if names.count(workflow.name) == 1 else workflow.graph_id
         body = {"graph_name": name, "initial_state": _example(service.get_workflow_schema(name))}
         given = shlex.quote(json.dumps(body, ensure_ascii=False))

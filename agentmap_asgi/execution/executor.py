@@ -98,7 +98,10 @@ class Run(Performing):
             for token in perform:
                 node = self.plan.nodes[token.at]
                 if (token.at, token.visit) not in self.extra.answered and not self._may_go_on(token, node):
-                    self._stop(Interrupted(f"A process ended while {node.name!r} ran, which may not run twice"), node)
+                    what = f"A process ended while {node.name!r} ran, which may not run twice"
+                    why = f"{what}; retry the execution, or mark the agent idempotent"
+                    logger.warning("%s: it ends as interrupted. %s", self.id, why)
+                    self._stop(Interrupted(why), node)
                     return
         if self.extra.ready:
             self.extra.ready = []

@@ -40,6 +40,11 @@ async def page(exchange: Exchange) -> Response:
     return await sent(exchange, "index.html") if _slashed(exchange) else _moved("ui/")
 
 
+async def door(exchange: Exchange) -> Response:
+    """`GET /`"""
+    return _moved("ui/" if exchange.scope["path"].endswith("/") else exchange.link("/ui/"))
+
+
 async def documentation(exchange: Exchange) -> Response:
     """`GET /docs`"""
     return _moved("../docs") if _slashed(exchange) else await sent(exchange, "docs.html")
@@ -73,6 +78,9 @@ async def sent(exchange: Exchange, name: str, more: Mapping[str, str] | None = N
 
 
 PAGES: Final = (
+    Operation(
+        method="GET", path="/", name="door", handler=door, summary="The way to the page", scope="read", answer=None
+    ),
     Operation(method="GET", path="/ui", name="ui", handler=page, summary="The page", scope="read", answer=None),
     Operation(
         method="GET", path="/ui/{file}", name="ui_file", handler=file, summary="Its files", scope="read", answer=None

@@ -19,7 +19,7 @@ from .metrics import Metrics
 
 logger = logging.getLogger(logs.LOGGERS[0])
 
-UNNOTED: Final = ("health", "ready", "metrics", "ui", "ui_file", "docs")
+UNNOTED: Final = ("health", "ready", "metrics", "door", "ui", "ui_file", "docs")
 """What the audit log leaves out: operations that monitors call all the time, and the files of the page."""
 
 

@@ -69,7 +69,7 @@ def _routed(node: Node) -> Iterator[Arrow]:
 
 
 def _case_labels(node: Node) -> dict[str, str]:
-    """What a switch looks for, by target."""
+    """What a switch looks for, and when a wait goes on without an answer, by target."""
     cases = node.options.get("cases")
     pairs: list[tuple[Any, Any]] = []
     if isinstance(cases, dict):
@@ -80,9 +80,10 @@ def _case_labels(node: Node) -> dict[str, str]:
     for target, text in pairs:
         if isinstance(target, str):
             labels[target] = f"{labels[target]}, {text}" if target in labels else str(text)
-    otherwise = node.options.get("default")
-    if isinstance(otherwise, str):
-        labels.setdefault(otherwise, "default")
+    for option, label in (("default", "default"), ("on_timeout", "timeout")):
+        otherwise = node.options.get(option)
+        if isinstance(otherwise, str):
+            labels.setdefault(otherwise, label)
     return labels
 
 

@@ -146,6 +146,7 @@ class Reading:
         sound: set[tuple[str, ...]] = set()  # what decides about options, where nothing is wrong with them
         last: Draft | None = None
         records, row, end = opened.records, opened.row, opened.records.line_num
+        ahead = end - row
         limit = row + max_rows
         nothing, no_options, no_extra = NOTHING, options.NONE.values, NO_EXTRA
         nowhere: tuple[str, ...] = ()
@@ -262,6 +263,8 @@ class Reading:
             self.fatal.append(add(None, "AM-D004", message, row=row + 1, line=end + 1))
             row += 1
             self.reported += 1
+        if end - row > ahead:  # some cell goes over several lines
+            self._torn()
         self.total = row - opened.row + opened.skipped
         self.skipped += opened.skipped
 
@@ -510,6 +513,18 @@ class Reading:
         problem = self._add(None, "AM-D001", message, row=row, line=line, text=found[-1][:60].rstrip(END))
         self.fatal.append(_in_column(problem, letter))
         self.reported += 1
+
+    def _torn(self) -> None:
+        found = self.sheet.torn()
+        if found is not None:
+            row, line, position = found
+            letter = columns.letter(position)
+            message = (
+                f"A quote opens in row {row}, column {letter}, and the next one does not end the cell: text follows "
+                "it, so rows may be inside the cell"
+            )
+            problem = self._add(None, "AM-D001", message, row=row, line=line)
+            self.fatal.append(_in_column(problem, letter))
 
     def _too_many(self, row: int, line: int, max_rows: int) -> None:
         message = f"The file has more than {max_rows} rows"

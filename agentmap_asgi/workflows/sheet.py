@@ -8,6 +8,7 @@ import io
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -73,6 +74,8 @@ class Sheet:
     """Whether any cell has typographic signs or invisible characters."""
     likely: int | None = None
     """The row that looks like the header, where this one does not."""
+    torn: Callable[[], tuple[int, int, int] | None] = lambda: None
+    """Finds the first quote that closes too late: (row, text line, position of the cell)."""
 
 
 class _Reader(Iterator[list[str]]):
@@ -102,6 +105,7 @@ def read(data: bytes, file: str, *, max_bytes: int) -> Sheet | list[Diagnostic]:
     opened = _headed(records, count, row, file, delimiter=delimiter, again=again)
     if isinstance(opened, list):
         return opened
+    opened.torn = partial(_torn, text, delimiter, int(written is not None))
     opened.comments = "#" in text
     opened.international = not text.isascii()
     opened.signs = opened.international and SIGNS.search(text) is not None
@@ -264,6 +268,36 @@ def locate(text: str, offset: int, delimiter: str) -> tuple[int, int, int]:
     except csv.Error:
         row += 1
     return row, line, max(width - 1, 0)
+
+
+def torn(record: str, delimiter: str) -> int | None:
+    """Where in the text of a row a quoted cell begins behind whose closing quote more text stands.
+
+    That quote was meant to open another cell: the one before it was not closed, and the rows between them are inside
+    this cell. Or it stands inside a text, and should have been doubled.
+    """
+    between = f"[^{re.escape(delimiter)}\\r\\n]"
+    found = re.search(rf'(?<!{between})"(?:[^"]|"")*+"(?={between}*[^{re.escape(delimiter)}\s])', record)
+    return None if found is None else found.start()
+
+
+def _torn(text: str, delimiter: str, shift: int) -> tuple[int, int, int] | None:
+    lines = list(io.StringIO(text, newline=""))
+    records: _Reader = csv.reader(lines, delimiter=delimiter)  # type: ignore[assignment]
+    before = 0
+    try:
+        for row, _ in enumerate(records, 1 - shift):
+            end = records.line_num
+            if end > before + 1:
+                whole = "".join(lines[before:end])
+                at = torn(whole, delimiter)
+                if at is not None:
+                    _, line, position = locate(whole, at, delimiter)
+                    return row, before + line, position
+            before = end
+    except csv.Error:
+        pass
+    return None
 
 
 def _lines(text: str) -> int:

@@ -16,7 +16,7 @@ from . import columns
 from .cells import names
 from .columns import COLUMNS, Layout
 from .package import Unreadable
-from .sheet import decoded, dialect, skippable
+from .sheet import decoded, dialect, skippable, torn
 from .text import NOTHING, normalised
 
 _LISTS: Final = frozenset(
@@ -159,7 +159,10 @@ def _rows(lines: list[str], delimiter: str, shift: int) -> Iterator[Row]:
                 return
             if reader.line_num > len(lines):
                 raise Unreadable("AM-D001", f"The quote that opens in text line {before + shift + 1} is not closed")
-            yield Row(cells, "".join(lines[before : reader.line_num]), before + shift + 1)
+            whole = "".join(lines[before : reader.line_num])
+            if reader.line_num > before + 1 and torn(whole, delimiter) is not None:
+                raise Unreadable("AM-D001", f"A quote that opens in text line {before + shift + 1} is closed too late")
+            yield Row(cells, whole, before + shift + 1)
             before = reader.line_num
     except csv.Error as exc:
         raise Unreadable("AM-D004", f"Text line {before + shift + 1} cannot be read: {exc}") from exc

@@ -137,6 +137,34 @@ async def test_a_stop_does_not_touch_an_execution_that_has_come_to_wait(tmp_path
     await made.aclose()
 
 
+async def test_a_node_that_may_not_run_twice_ends_the_execution_and_the_log_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With what can be done about it: somebody may retry the execution, or mark the agent."""
+    calls = 0
+
+    async def once(call: Call) -> str:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            await asyncio.sleep(60)
+        return "said"
+
+    made = await opened(tmp_path, said=once, shutdown_grace=0.0, cancel_grace=0.01)
+    name = (await made.start_execution("Later", {}))["execution_id"]
+    while not calls:
+        await asyncio.sleep(0.01)
+    await made.aclose()
+    made = await opened(tmp_path, said=once)
+    found = await ended(made, name)
+    assert (found["status"], found["error"]["node"], calls) == ("interrupted", "First", 1)
+    assert "retry the execution, or mark the agent idempotent" in found["error"]["message"]
+    assert f"{name}: it ends as interrupted. {found['error']['message']}" in caplog.text
+    again = await ended(made, (await made.retry_execution(name))["execution_id"])
+    assert (again["status"], again["result"]["first"], calls) == ("suspended", "said", 2)
+    await made.aclose()
+
+
 async def test_what_cannot_be_written_ends_the_execution_once_the_store_is_back(tmp_path: Path) -> None:
     """Until then it cannot be said in the store, and nobody else would see that it goes on no more."""
     made = await opened(tmp_path)

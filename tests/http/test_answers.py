@@ -220,7 +220,6 @@ async def test_request_ids_are_kept_when_they_are_sound(service: AgentMapService
         "/Hello/graph/x",
         "/Hello/unknown",
         "/.",
-        "/",
         "",
     ],
 )

@@ -155,8 +155,8 @@ async def test_strangers_learn_nothing(folder: Path) -> None:
     app = AgentMapApp(service=await service_of(folder, authenticate=lambda request: None))
     async with client(app) as http:
         for method, path in [
-            ("GET", "/"),
             ("GET", "/nope"),
+            ("POST", "/nope/nope"),
             ("DELETE", "/list"),
             ("GET", "/audit"),
             ("PUT", "/health"),

@@ -102,6 +102,13 @@ def test_conditions_of_a_switch_are_labels() -> None:
     assert [e["label"] for e in to_dict(found, REGISTRY)["edges"]] == ["x > 1"]
 
 
+def test_the_way_of_a_wait_without_an_answer_is_labelled() -> None:
+    """It is taken when nobody answers in time, and not otherwise."""
+    found = workflow('GraphName,Node,AgentType,Success_Next,Context\nG,A,human,B,"{""on_timeout"": ""C""}"\nG,B\nG,C\n')
+    edges = [(e["target"], e["kind"], e["label"]) for e in to_dict(found, REGISTRY)["edges"]]
+    assert edges == [("B", "success", "success"), ("C", "case", "timeout")]
+
+
 def test_drawings_are_bounded() -> None:
     """Agents that may choose any of very many nodes are not drawn with an edge to each."""
     rows = "".join(f"G,N{n},orchestrator,request\n" for n in range(200))

@@ -7,6 +7,8 @@ from sheets import codes, load, workflow
 
 from agentmap_asgi.config import AgentMapConfig
 from agentmap_asgi.workflows.columns import COLUMNS, known, letter, suggestion
+from agentmap_asgi.workflows.package import Unreadable
+from agentmap_asgi.workflows.table import read
 
 PLAIN = "GraphName,Node,Prompt,Edge\nG,A,hello,B\nG,B,bye,\n"
 
@@ -130,6 +132,39 @@ def test_an_unclosed_quote_is_named_where_it_opens(tail: str) -> None:
     assert (problem.code, problem.row, problem.column) == ("AM-D001", 3, "C")
     assert loaded.workflows[0].broken
     assert loaded.rows == (2, 1, 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("rows", "row", "column"),
+    [
+        ('G,A,"one,B\nG,B,"two,\n', 2, "C"),
+        ('G,A,"one,B\nG,B,two,C\nG,C,"see, {x}",\n', 2, "C"),
+        ('G,A,x,"B\nG,B,x,C\nG,C,"""quoted"" text",\n', 2, "D"),
+        ('G,A,"dear\ncustomer, ""you"", please "act" now",\n', 2, "C"),
+        ('G,A,"one\ntwo"three\n', 2, "C"),
+        ('G,A,"fine\ntoo",B\nG,B,"one,C\nG,C,"two",\n', 3, "C"),
+    ],
+)
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+def test_a_quote_that_is_closed_too_late_is_named_where_it_opens(
+    rows: str, row: int, column: str, delimiter: str
+) -> None:
+    """When a quote is missing, the one that opens another cell closes the cell: the rows between must not get lost."""
+    text = f"GraphName,Node,Prompt,Edge\n{rows}".replace(",", delimiter)
+    loaded = load(text)
+    (problem,) = [found for found in loaded.findings if found.severity == "error" and found.code == "AM-D001"]
+    assert (problem.row, problem.column) == (row, column)
+    assert all(one.broken for one in loaded.workflows)
+    with pytest.raises(Unreadable, match="closed too late"):
+        read(text.encode())
+
+
+@pytest.mark.parametrize(
+    "cell", ['"one\ntwo"', '"one\n""two"", three"', '"one\ntwo" ', '"one, two\n"', '"""one\ntwo"""', '5" pipes']
+)
+def test_quotes_that_end_their_cell_are_fine(cell: str) -> None:
+    """Line breaks and doubled quotes inside a cell, blanks behind it, and a quote in the middle of a plain cell."""
+    assert workflow(f"GraphName,Node,Prompt,Edge\nG,A,{cell},B\nG,B,,\n").nodes["A"].prompt
 
 
 def test_short_rows_are_padded() -> None:

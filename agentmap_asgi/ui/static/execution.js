@@ -286,7 +286,7 @@ function gave(result, definition, link) {
   const names = Object.keys(result).filter((name) => written.has(name)).reverse()
   const first = names.slice(0, MOST_FIELDS)
   return [h("h2", {}, "Result"), first.length ? h("dl", {}, first.map((name) => [h("dt", {}, name), h("dd", {}, shown(short(result[name], 2000)))])) : h("p", {}, "It wrote no fields."),
-    names.length > first.length ? h("p", {}, h("a", { href: link("state") }, `${names.length - first.length} more in the state`)) : null]
+    names.length > first.length ? h("p", {}, h("a", { href: link("state") }, `${names.length - first.length} more that it wrote, in the state`)) : null]
 }
 
 // What went wrong, where, and what can be done about it.
