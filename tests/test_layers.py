@@ -31,7 +31,10 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "services.metrics",
         "services.versions",
     ),
-    ("services.agentmap", "services.executions", "services.links", "services.migration"),
+    (
+        *("services.agentmap", "services.executions", "services.starting", "services.watching"),
+        *("services.links", "services.migration"),
+    ),
     ("http", "ui"),
     ("app", "services.fastapi", "services.mounting", "services.operation_routes"),
     ("", "__main__", "cases", "commands", "pytest_plugin", "testing"),

@@ -27,7 +27,7 @@ from agentmap_asgi.errors import (
     WorkflowInvalid,
 )
 from agentmap_asgi.services.agentmap import AgentMapService
-from agentmap_asgi.services.executions import CallOptions, call_options
+from agentmap_asgi.services.starting import CallOptions, call_options
 
 pytestmark = pytest.mark.anyio
 

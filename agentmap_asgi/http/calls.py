@@ -13,7 +13,8 @@ from starlette.responses import Response
 from ..errors import AgentMapError, StoreUnavailable, StoreUnusable
 from ..execution.document import settled_document
 from ..services.agentmap import AgentMapService
-from ..services.executions import LOOK_SECONDS, CallOptions, call_options
+from ..services.starting import CallOptions, call_options
+from ..services.watching import LOOK_SECONDS
 from ..stores.store import GOING
 from .deadlines import Deadlines
 from .keys import Keys

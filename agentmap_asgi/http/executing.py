@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from ..errors import AgentMapError
-from ..services.executions import CallOptions, digest_of
+from ..services.starting import CallOptions, digest_of
 from .auth import audited, permit
 from .body import media_type, read_bytes, read_json
 from .calls import Called

@@ -8,7 +8,7 @@ from typing import Any, Final
 from starlette.responses import Response
 
 from ..errors import UnknownExecution
-from ..services.executions import LOOK_SECONDS
+from ..services.watching import LOOK_SECONDS
 from ..stores.store import GOING, UNFINISHED
 from .auth import ask
 from .body import read_json, read_optional_json

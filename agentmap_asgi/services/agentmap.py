@@ -45,10 +45,10 @@ from ..workflows.model import Workflow
 from ..workflows.paths import paths_of
 from ..workflows.watcher import Watcher
 from .audit import owner
-from .executions import call_options
 from .inputs import validated
 from .instruments import Instruments
 from .links import Links
+from .starting import call_options
 from .versions import Versions
 
 T = TypeVar("T")
