@@ -79,7 +79,8 @@ function control(schema, root, name, { required, value, depth, pointer }) {
     const text = start === undefined ? "" : kind || typeof start !== "string" ? json(start) : start
     input = h("textarea", { ...common, rows: kind === "array" || kind === "object" ? 3 : 1, value: text, spellcheck: false })
     const taken = h("span", { class: "taken-as", "aria-live": "polite" })
-    const placeholder = schema.examples?.length ? `for example ${json(schema.examples[0])}` : kind === "array" ? "[ … ]" : kind === "object" ? "{ … }" : ""
+    const example = schema.examples?.[0]
+    const placeholder = example !== undefined ? `for example ${kind || typeof example !== "string" ? json(example) : example}` : kind === "array" ? "[ … ]" : kind === "object" ? "{ … }" : ""
     input.placeholder = placeholder
     const note = () => { taken.textContent = input.value.trim() ? `taken as ${said(meant(input.value))}` : "" }
     if (!kind) {
