@@ -100,7 +100,7 @@ class Run(Performing):
                 if (token.at, token.visit) not in self.extra.answered and not self._may_go_on(token, node):
                     what = f"A process ended while {node.name!r} ran, which may not run twice"
                     why = f"{what}; retry the execution, or mark the agent idempotent"
-                    logger.warning("%s: it ends as interrupted. %s", self.id, why)
+                    logger.warning("%s: it ends as interrupted. %s", self.root.id, why)
                     self._stop(Interrupted(why), node)
                     return
         if self.extra.ready:

@@ -143,7 +143,7 @@ class Calls:
             if not task.done():
                 task.add_done_callback(_report)
         if task.done():
-            found = {**task.result()}  # which may be the host's own
+            found = task.result()
             return Called(found, found.get("status") in GOING, replayed.done())
         found = await self.service.get_execution_status(accepted.result()["execution_id"])
         return Called(found, True, replayed.done())

@@ -61,7 +61,9 @@ class Exchange:
         self.seen = request
         """The Request object that a host's code was given; it may have read the body."""
         self.plain = False
-        """The body, and what a run is told beside it, are values of JSON that nobody else has: they need no copy."""
+        """The body is values of JSON that nobody else has, which need no copy; once `run_context` was called, also what
+        the run is told beside it.
+        """
         self.params: dict[str, str] = {}
         """Path parameters of the operation."""
         self.host_params: dict[str, Any] = {}

@@ -63,7 +63,7 @@ def with_told_ids(exchange: Exchange, document: Document) -> Document:
     """A document, or a list of some, with the ids as the caller knows them."""
     changed: Document = {}
     for name in _IDS:
-        if (value := document.get(name)).__class__ is str and MARK in value:
+        if isinstance(value := document.get(name), str) and MARK in value:
             changed[name] = told_id(exchange, value)
     several = document.get("executions")
     if isinstance(several, list) and several:

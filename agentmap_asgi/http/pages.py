@@ -42,7 +42,7 @@ async def page(exchange: Exchange) -> Response:
 
 async def door(exchange: Exchange) -> Response:
     """`GET /`"""
-    return _moved("ui/" if exchange.scope["path"].endswith("/") else exchange.link("/ui/"))
+    return _moved(exchange.link("/ui/") if exchange.prefix else "ui/")
 
 
 async def documentation(exchange: Exchange) -> Response:

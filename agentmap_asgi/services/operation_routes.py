@@ -55,6 +55,8 @@ def add_routes(
     who = principal if isinstance(principal, Dependency) or principal is None else Depends(principal)
     for row in (*face.operations, *face.pages):
         page = row in face.pages
+        if row.path == "/":
+            continue  # the bare prefix is the host's
         public = page or row.name in face.public
         found = described(row)
         endpoint = _endpoint(face, row, prefix, None if public else who)

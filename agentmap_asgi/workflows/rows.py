@@ -20,7 +20,7 @@ from .graph import Effort, Targets
 from .model import FunctionRoute, Node, Route, Workflow
 from .notes import notes
 from .prompts import PREFIXES, Prompts
-from .sheet import END, Sheet, skippable
+from .sheet import END, Sheet, first_late_quote, skippable
 from .text import ERROR_VALUES, NOTHING, Guess, Problem, normalised, structural
 
 NO_EXTRA: Final[Mapping[str, str]] = MappingProxyType({})
@@ -146,7 +146,7 @@ class Reading:
         sound: set[tuple[str, ...]] = set()  # what decides about options, where nothing is wrong with them
         last: Draft | None = None
         records, row, end = opened.records, opened.row, opened.records.line_num
-        ahead = end - row
+        whole = True
         limit = row + max_rows
         nothing, no_options, no_extra = NOTHING, options.NONE.values, NO_EXTRA
         nowhere: tuple[str, ...] = ()
@@ -163,6 +163,7 @@ class Reading:
                 row += 1
                 if row > limit:
                     self._too_many(row, line, max_rows)
+                    whole = False
                     break
                 if len(found) != width or (comments and found[0].lstrip()[:1] == "#"):
                     if skippable(found):
@@ -263,8 +264,8 @@ class Reading:
             self.fatal.append(add(None, "AM-D004", message, row=row + 1, line=end + 1))
             row += 1
             self.reported += 1
-        if end - row > ahead:  # some cell goes over several lines
-            self._torn()
+        if whole and opened.lines > row + 1 - opened.first:  # some cell goes over several lines
+            self._late_quote()
         self.total = row - opened.row + opened.skipped
         self.skipped += opened.skipped
 
@@ -514,8 +515,8 @@ class Reading:
         self.fatal.append(_in_column(problem, letter))
         self.reported += 1
 
-    def _torn(self) -> None:
-        found = self.sheet.torn()
+    def _late_quote(self) -> None:
+        found = first_late_quote(self.sheet)
         if found is not None:
             row, line, position = found
             letter = columns.letter(position)

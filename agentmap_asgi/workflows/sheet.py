@@ -8,7 +8,7 @@ import io
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -74,8 +74,9 @@ class Sheet:
     """Whether any cell has typographic signs or invisible characters."""
     likely: int | None = None
     """The row that looks like the header, where this one does not."""
-    torn: Callable[[], tuple[int, int, int] | None] = lambda: None
-    """Finds the first quote that closes too late: (row, text line, position of the cell)."""
+    text: str = ""
+    first: int = 1
+    """The number of the first record of the text: 0 for the line `sep=`, which is no row."""
 
 
 class _Reader(Iterator[list[str]]):
@@ -105,7 +106,7 @@ def read(data: bytes, file: str, *, max_bytes: int) -> Sheet | list[Diagnostic]:
     opened = _headed(records, count, row, file, delimiter=delimiter, again=again)
     if isinstance(opened, list):
         return opened
-    opened.torn = partial(_torn, text, delimiter, int(written is not None))
+    opened.text, opened.first = text, row + 1
     opened.comments = "#" in text
     opened.international = not text.isascii()
     opened.signs = opened.international and SIGNS.search(text) is not None
@@ -270,30 +271,58 @@ def locate(text: str, offset: int, delimiter: str) -> tuple[int, int, int]:
     return row, line, max(width - 1, 0)
 
 
-def torn(record: str, delimiter: str) -> int | None:
-    """Where in the text of a row a quoted cell begins behind whose closing quote more text stands.
+def late_quote(record: str, delimiter: str) -> int | None:
+    """Where in the text of a record its first quoted cell begins behind whose closing quote more text stands.
 
     That quote was meant to open another cell: the one before it was not closed, and the rows between them are inside
     this cell. Or it stands inside a text, and should have been doubled.
     """
-    between = f"[^{re.escape(delimiter)}\\r\\n]"
-    found = re.search(rf'(?<!{between})"(?:[^"]|"")*+"(?={between}*[^{re.escape(delimiter)}\s])', record)
-    return None if found is None else found.start()
-
-
-def _torn(text: str, delimiter: str, shift: int) -> tuple[int, int, int] | None:
-    lines = list(io.StringIO(text, newline=""))
-    records: _Reader = csv.reader(lines, delimiter=delimiter)  # type: ignore[assignment]
-    before = 0
     try:
-        for row, _ in enumerate(records, 1 - shift):
+        for _ in csv.reader(io.StringIO(record, newline=""), delimiter=delimiter, strict=True):
+            pass
+    except csv.Error:  # it does not even allow blanks behind a quote
+        found = _late(delimiter).match(record)
+        return None if found is None else found.end()
+    return None
+
+
+@lru_cache
+def _late(delimiter: str) -> re.Pattern[str]:
+    """All cells before one whose closing quote is followed by text."""
+    sign = re.escape(delimiter)
+    blanks, rest, quoted = rf"[^\S\r\n{sign}]*+", rf"[^\r\n{sign}]", r'"(?:[^"]|"")*+"'
+    return re.compile(rf'(?:(?:{quoted}{blanks}|(?!"){rest}*+){sign})*+(?={quoted}{blanks}{rest})')
+
+
+def strays(cells: list[str], line: str) -> bool:
+    """Whether a row behind a cell of several lines begins with what is left of that cell: its first cell, which is a
+    name, is not quoted and has a quote in it.
+    """
+    return bool(cells) and '"' in cells[0] and not line.startswith('"') and not skippable(cells)
+
+
+def first_late_quote(opened: Sheet) -> tuple[int, int, int] | None:
+    """(row, text line, position) of the first cell over several lines that is closed too late, or by a quote at the end
+    of a line, so that what is left of that cell begins a row.
+    """
+    lines = list(io.StringIO(opened.text, newline=""))
+    records: _Reader = csv.reader(lines, delimiter=opened.delimiter)  # type: ignore[assignment]
+    before, last = 0, None
+    try:
+        for row, cells in enumerate(records, opened.first):
             end = records.line_num
+            if last is not None and strays(cells, lines[before]):
+                return last
+            last = None
             if end > before + 1:
                 whole = "".join(lines[before:end])
-                at = torn(whole, delimiter)
+                at = late_quote(whole, opened.delimiter)
+                position = next((at for at, cell in enumerate(cells) if "\n" in cell or "\r" in cell), 0)
+                line = 1
                 if at is not None:
-                    _, line, position = locate(whole, at, delimiter)
+                    _, line, position = locate(whole, at, opened.delimiter)
                     return row, before + line, position
+                last = row, before + 1, position
             before = end
     except csv.Error:
         pass

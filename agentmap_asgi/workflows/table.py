@@ -16,7 +16,7 @@ from . import columns
 from .cells import names
 from .columns import COLUMNS, Layout
 from .package import Unreadable
-from .sheet import decoded, dialect, skippable, torn
+from .sheet import decoded, dialect, late_quote, skippable, strays
 from .text import NOTHING, normalised
 
 _LISTS: Final = frozenset(
@@ -152,7 +152,7 @@ def read(data: bytes) -> Table:
 def _rows(lines: list[str], delimiter: str, shift: int) -> Iterator[Row]:
     end = "\0"  # no file holds it, so only a quote that is not closed can swallow it
     reader = csv.reader([*lines, end], delimiter=delimiter)
-    before = 0
+    before, several = 0, False
     try:
         for cells in reader:
             if before == len(lines):
@@ -160,7 +160,9 @@ def _rows(lines: list[str], delimiter: str, shift: int) -> Iterator[Row]:
             if reader.line_num > len(lines):
                 raise Unreadable("AM-D001", f"The quote that opens in text line {before + shift + 1} is not closed")
             whole = "".join(lines[before : reader.line_num])
-            if reader.line_num > before + 1 and torn(whole, delimiter) is not None:
+            late = several and strays(cells, whole)
+            several = reader.line_num > before + 1
+            if late or (several and late_quote(whole, delimiter) is not None):
                 raise Unreadable("AM-D001", f"A quote that opens in text line {before + shift + 1} is closed too late")
             yield Row(cells, whole, before + shift + 1)
             before = reader.line_num

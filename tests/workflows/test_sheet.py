@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import csv
+import io
+from typing import Literal
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sheets import codes, load, workflow
 
 from agentmap_asgi.config import AgentMapConfig
 from agentmap_asgi.workflows.columns import COLUMNS, known, letter, suggestion
 from agentmap_asgi.workflows.package import Unreadable
+from agentmap_asgi.workflows.sheet import late_quote
 from agentmap_asgi.workflows.table import read
 
 PLAIN = "GraphName,Node,Prompt,Edge\nG,A,hello,B\nG,B,bye,\n"
@@ -143,6 +150,7 @@ def test_an_unclosed_quote_is_named_where_it_opens(tail: str) -> None:
         ('G,A,"dear\ncustomer, ""you"", please "act" now",\n', 2, "C"),
         ('G,A,"one\ntwo"three\n', 2, "C"),
         ('G,A,"fine\ntoo",B\nG,B,"one,C\nG,C,"two",\n', 3, "C"),
+        ('G,A,"one,B\nG,B,"\ntwo",C\nG,C,x,\n', 2, "C"),
     ],
 )
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
@@ -159,12 +167,42 @@ def test_a_quote_that_is_closed_too_late_is_named_where_it_opens(
         read(text.encode())
 
 
+def test_a_quote_that_is_closed_too_late_may_be_the_headers() -> None:
+    """The rows up to the next quote would be a part of the header."""
+    loaded = load('GraphName,Node,Description,"Prompt,Edge\nG,A,x,"hello,B\nG,B,x,,\n')
+    (problem,) = [found for found in loaded.findings if found.severity == "error"]
+    assert (problem.code, problem.row, problem.column) == ("AM-D001", 1, "D")
+
+
 @pytest.mark.parametrize(
-    "cell", ['"one\ntwo"', '"one\n""two"", three"', '"one\ntwo" ', '"one, two\n"', '"""one\ntwo"""', '5" pipes']
+    "cell",
+    [
+        *('"one\ntwo"', '"one\n""two"", three"', '"one\ntwo" ', '"one, two\n"', '"""one\ntwo"""', '5" pipes'),
+        *('"say\n""hi"""', '"{""x"": 1,\n""y"": 2}"', '", ""a"" b\nc"', '"one\n"', '"\none"', '"one\n,"'),
+    ],
 )
-def test_quotes_that_end_their_cell_are_fine(cell: str) -> None:
+@pytest.mark.parametrize("edge", ["B", '"B"', '"B" '])
+def test_quotes_that_end_their_cell_are_fine(cell: str, edge: str) -> None:
     """Line breaks and doubled quotes inside a cell, blanks behind it, and a quote in the middle of a plain cell."""
-    assert workflow(f"GraphName,Node,Prompt,Edge\nG,A,{cell},B\nG,B,,\n").nodes["A"].prompt
+    text = f'GraphName,Node,Description,Edge\nG,A,{cell},{edge}\n# "G",B\nG,B,,\n'
+    assert not [found for found in load(text).findings if found.severity == "error"]
+    assert len(read(text.encode()).rows) == 4
+
+
+@given(
+    st.lists(st.lists(st.text('a",;\t|\r\n ', max_size=8), min_size=1, max_size=5), min_size=1, max_size=6),
+    st.sampled_from(",;\t|"),
+    st.sampled_from((csv.QUOTE_MINIMAL, csv.QUOTE_ALL)),
+    st.sampled_from(("\n", "\r\n")),
+)
+def test_no_file_that_a_program_writes_has_a_late_quote(
+    rows: list[list[str]], delimiter: str, quoting: Literal[0, 1], end: str
+) -> None:
+    """Whatever the cells hold."""
+    for row in rows:
+        out = io.StringIO(newline="")
+        csv.writer(out, delimiter=delimiter, quoting=quoting, lineterminator=end).writerow(row)
+        assert late_quote(out.getvalue(), delimiter) is None
 
 
 def test_short_rows_are_padded() -> None:
