@@ -287,6 +287,17 @@ async def test_a_declared_input_schema_is_checked_and_fills_in(tmp_path: Path) -
         assert made.get_workflow_schema("Flow")["properties"]["amount"]["exclusiveMinimum"] == 0
 
 
+async def test_fields_of_a_declared_input_schema_are_not_taken_for_misspelt(tmp_path: Path) -> None:
+    """A file that is validated is one of the workflows that the host has declared."""
+    rows = "GraphName,Node,Edge,Input_Fields,Output_Field\nFlow,A,B,,regions\nFlow,B,,region,x\n"
+    async with serving(tmp_path, ROWS, input_schemas={"Flow": Order}) as made:
+        codes = {name: made.validate_workflows(rows.replace("Flow", name).encode()) for name in ("Flow", "Other")}
+    assert {name: [one["code"] for one in found["diagnostics"]] for name, found in codes.items()} == {
+        "Flow": ["AM-F002"],
+        "Other": ["AM-F008"],
+    }
+
+
 @pytest.mark.parametrize("number", [float("nan"), 2**70])
 async def test_what_a_schema_fills_in_is_checked_as_well(tmp_path: Path, number: float) -> None:
     """A default that JSON would change is refused, and nothing starts."""

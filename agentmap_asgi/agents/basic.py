@@ -27,7 +27,15 @@ def default(node: Node, site: Site) -> Step:
 
 
 def echo(node: Node, site: Site) -> Step:
-    return _rendered(node, site) if Template(node.prompt).names else _passed_on(node)
+    return _rendered(node, site) if has_template(node) else _passed_on(node)
+
+
+def has_prompt(node: Node) -> bool:
+    return bool(node.prompt)
+
+
+def has_template(node: Node) -> bool:
+    return bool(Template(node.prompt).names)
 
 
 def success(node: Node, site: Site) -> Step:

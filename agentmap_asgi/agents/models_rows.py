@@ -100,6 +100,7 @@ def model_agent(name: str, kind: str, aliases: tuple[str, ...], summary: str) ->
         inputs="what the user says; several as `name: value`",
         output="the text of the answer, or an object that fits response_schema",
         mentions=mentions,
+        only_text=_only_answers,
         options=OPTIONS,
         outside=True,
         repeatable=lambda node: not tool_names(node),
@@ -144,6 +145,11 @@ def _checked(made: Agent, row: Agent) -> Agent:
 def mentions(node: Node) -> tuple[str, ...]:
     memory = node.options.get("memory_key")
     return (*prompt_mentions(node), *((str(memory),) if memory else ()))
+
+
+def _only_answers(node: Node) -> bool:
+    """A model that uses no tools, and whose answer is neither remembered nor told while it is made."""
+    return not (node.options.get("memory_key") or node.options.get("stream") or tool_names(node))
 
 
 def tool_names(node: Node) -> list[str]:

@@ -171,6 +171,8 @@ class Agent:
     """State fields that it uses if they are there, like those in its Prompt."""
     check: Callable[[Node], Iterable[Finding]] | None = None
     """What is wrong with a row's options."""
+    only_text: Callable[[Node], bool] | None = None
+    """Whether all that a row does is to make a text, which is lost without an Output_Field."""
 
 
 class Site(NamedTuple):

@@ -37,14 +37,21 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def _check(arguments: argparse.Namespace) -> int:
+    from ..workflows.graph import Effort
     from ..workflows.paths import check_paths
     from ..workflows.reports import FORMATS, Places
+    from ..workflows.text import Guess
 
     service = service_of(arguments)
     if arguments.fix and _fix(service):
         service = service_of(arguments)
     catalogue = service.catalogue
-    further = [one for workflow in catalogue.workflows for one in check_paths(workflow, service.registry)]
+    given, guess = service.declared_inputs, Guess()
+    further = [
+        one
+        for workflow in catalogue.workflows
+        for one in check_paths(workflow, service.registry, effort=Effort(guess), given=given(workflow))
+    ]
     found = sorted([*catalogue.findings, *further], key=_place)
     places = Places(lambda file: _bytes(service, file), lambda file: _from_here(_path(service, file)))
     for line in FORMATS[arguments.format](found, places):

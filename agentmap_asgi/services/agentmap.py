@@ -273,7 +273,7 @@ class AgentMapService(Links):
             services=self.context.service_names,
             functions=frozenset(self.context.functions),
         )
-        found = [*loaded.findings, *paths_of(loaded.workflows, self.registry)]
+        found = [*loaded.findings, *paths_of(loaded.workflows, self.registry, self.declared_inputs)]
         found.sort(key=lambda one: SEVERITIES.index(one.severity))
         shown = {id(one): one for one in found[:MOST_SHOWN]}
         return {
@@ -558,6 +558,11 @@ class AgentMapService(Links):
                 schema = checks.input_schema(workflow, self._agents(workflow))
             self._schemas[workflow] = schema
         return schema
+
+    def declared_inputs(self, workflow: Workflow) -> frozenset[str]:
+        """The fields of the input schema that the host has declared for a workflow, if any."""
+        declared = self.context.input_schemas.get(workflow.name)
+        return frozenset() if declared is None else frozenset(declared.model_json_schema().get("properties", ()))
 
     def _agents(self, workflow: Workflow) -> dict[str, Agent]:
         found = {name: self.registry.find(node.agent_type) for name, node in workflow.nodes.items()}

@@ -36,6 +36,9 @@ BEHIND: Final = {
 _BRACED: Final = re.compile(r"\{([^\W\d][\w-]*)")
 """What may be a field in a Prompt."""
 
+_SIGNS: Final = {";": "semicolon", "\t": "tab", "|": "bar"}
+"""What delimiters are called, but for the comma."""
+
 _CONTEXT: Final = COLUMNS[columns.CONTEXT].name
 
 ITEM_FIELDS: Final = ("item", "index")
@@ -44,7 +47,7 @@ ITEM_FIELDS: Final = ("item", "index")
 class Report:
     """Takes the findings of one workflow and gives each its place."""
 
-    __slots__ = ("contexts", "effort", "file", "graph", "guess", "into", "letters", "misspelt")
+    __slots__ = ("contexts", "delimiter", "effort", "file", "graph", "guess", "into", "letters", "misspelt", "spaced")
 
     def __init__(
         self,
@@ -57,9 +60,12 @@ class Report:
         effort: Effort | None = None,
         misspelt: bool = False,
         contexts: Mapping[str, str] = MappingProxyType({}),
+        delimiter: str = "",
+        spaced: Collection[str] = (),
     ) -> None:
         """`misspelt` says that a column has gone missing under a header that is reported already. `contexts` are
-        Context cells as written, by node.
+        Context cells as written, by node. `delimiter` stands between the cells of a text file; `spaced` are targets
+        whose routing cell begins with a space.
         """
         self.into = into
         self.file = file
@@ -69,6 +75,8 @@ class Report:
         self.effort = effort or Effort()
         self.misspelt = misspelt
         self.contexts = contexts
+        self.delimiter = delimiter
+        self.spaced = spaced
 
     def __call__(
         self, code: str, message: str, node: Node | None, column: str | int | None = None, **more: Any
@@ -210,6 +218,7 @@ def _check_targets(nodes: Mapping[str, Node], edges: Flow, report: Report) -> bo
     torn = False
     spelled: dict[str, str] = {}
     shifted: set[int | None] = set()
+    spaced: Collection[str] = ()
     explained: set[tuple[str, int, str]] = set()
     for name, targets in edges.targets.items():
         for target in targets:
@@ -225,6 +234,8 @@ def _check_targets(nodes: Mapping[str, Node], edges: Flow, report: Report) -> bo
             if not spelled:
                 spelled = {_plain(known): known for known in reversed(list(nodes))}
                 shifted = {found.row for found in report.into if found.code == "AM-D002"}
+                if not any(name in report.spaced for name in nodes):  # else cells are written so for the eye
+                    spaced = report.spaced
             if nodes[name].row in shifted:  # the text of another cell, which is reported already
                 torn = True
                 continue
@@ -246,12 +257,27 @@ def _check_targets(nodes: Mapping[str, Node], edges: Flow, report: Report) -> bo
             if suspect is not None and not meant:
                 explained.add((suspect.code, node.row, target))
                 hint = f"It looks like what a spreadsheet made of a name. {CODES[suspect.code].remedy}"
+            if hint is None and report.delimiter and _cut(node, target, nodes, spaced):
+                sign = _SIGNS.get(report.delimiter, "comma")
+                hint = f"{CODES['AM-R001'].remedy} If the {sign} before it belongs to a text, put that cell in quotes."
             report("AM-R001", message, node, column, text=target, hint=hint, fix=fix)
             torn = torn or not meant
             kept += meant
         edges.targets[name] = tuple(kept)
     report.retract(explained)
     return torn
+
+
+def _cut(node: Node, target: str, nodes: Mapping[str, Node], spaced: Collection[str]) -> bool:
+    """Whether a target is likely the rest of a text that an unquoted delimiter has cut: it looks like one, or a target
+    stands in a cell for something else.
+    """
+    if not (node.prompt or node.description or node.options):
+        return False
+    if target in spaced or any(sign in target for sign in " {}"):
+        return True
+    others = (*node.outputs, *(field.source for field in node.inputs), node.description)
+    return any(text in nodes and text != node.name for text in others)
 
 
 def _separated(target: str) -> list[str]:

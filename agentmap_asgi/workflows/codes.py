@@ -86,6 +86,8 @@ CODES: Final[dict[str, Code]] = {
         Code("AM-F004", "error", "A field name is reserved", "Choose another name for Output_Field."),
         Code("AM-F005", "error", "A field entry is not understood", "Write a, a|b, or a:parameter."),
         Code("AM-F006", "warning", "Two inputs have one name", "Give each its own parameter name: a:x|b:y."),
+        Code("AM-F007", "warning", "A text goes nowhere", "Name a field in Output_Field, or empty the Prompt."),
+        Code("AM-F008", "warning", "A field may be misspelt", "Write both names alike, or give it at the start."),
         # A: agents and their options
         Code(
             "AM-A001", "error", "The agent type is unknown", "Use a built-in agent, or register yours in the context."

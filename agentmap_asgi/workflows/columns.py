@@ -108,8 +108,12 @@ def known(header: str) -> int | None:
 
 
 def suggestion(header: str) -> str | None:
-    """The known column header most like an unknown one; spaces count as underscores."""
-    return nearest(normalised(header)[:100].replace(" ", "_"), _WRITTEN, cutoff=0.75)
+    """The known column header most like an unknown one; spaces count as underscores. A column's own name comes before
+    its other names when it is like the header, too.
+    """
+    text = normalised(header)[:100].replace(" ", "_")
+    near = nearest(text, _WRITTEN, cutoff=0.75)
+    return near and (nearest(text, [COLUMNS[_BY_NAME[near.casefold()]].name]) or near)
 
 
 def layout(header: Sequence[str]) -> Layout:

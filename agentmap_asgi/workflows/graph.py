@@ -8,6 +8,7 @@ from typing import Final, Generic, NamedTuple, TypeVar
 
 from ..agents.registry import Agent
 from .model import FunctionRoute, Node, Route
+from .text import Guess
 
 Targets = dict[str, tuple[str, ...]]
 """Node -> the nodes its cells and its agent name, in cell order; repeats and unknown names are possible."""
@@ -25,12 +26,13 @@ MOST_WORK: Final = 3_000_000
 class Effort:
     """What is left of these bounds. The workflows of a file share one: it may hold thousands."""
 
-    __slots__ = ("edges", "loops", "paths")
+    __slots__ = ("edges", "guess", "loops", "paths")
 
-    def __init__(self) -> None:
+    def __init__(self, guess: Guess | None = None) -> None:
         self.edges = MOST_EDGES
         self.loops = MOST_LOOP_WORK
         self.paths = 3 * MOST_WORK
+        self.guess = guess or Guess()
 
 
 NOWHERE: Final[frozenset[str]] = frozenset()

@@ -16,9 +16,13 @@ from .text import ERROR_VALUES, Problem, normalised
 
 MAX_BYTES: Final = 16 * 1024
 MAX_LITERAL: Final = 4 * 1024
+MOST_SHOWN: Final = 100
+"""Characters of a pair that a hint shows."""
 
+_CLOSING: Final = {"{": "}", "[": "]", "(": ")"}
 _KEY = re.compile(r"\s*([^\W\d][\w.-]*)\s*[=:]\s*")
 _SCALAR = re.compile(r"true|false|null|-?(?:0|[1-9][0-9]{0,17})(?:\.[0-9]{1,17})?")
+_JSON_KEY = re.compile(r'\s*"((?:[^"\\]|\\.)*)"\s*:\s*')
 _QUOTED = re.compile(r"'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\"")
 _UNKNOWN_ESCAPE = re.compile(r"(?:[^\\]|^)(?:\\\\)*\\[^\\'\"abfnrtvxuUN0-3\n]")
 _SECRET_KEY = re.compile(r"(?:^|_)(?:api_?key|token|secret|password|passwd|private_?key|authorization)$", re.I)
@@ -83,6 +87,7 @@ def _object(value: str, problems: list[Problem]) -> dict[str, Any] | None:
 
     found: Any = None
     why = ""
+    hint: str | None = None
     try:
         found = json.loads(value, object_pairs_hook=unique, parse_constant=_refuse)
     except _Refused as exc:
@@ -93,11 +98,11 @@ def _object(value: str, problems: list[Problem]) -> dict[str, Any] | None:
         # Typographic quotes are mended only when the text is no JSON: inside a JSON string they are content.
         found = _json(plain) or _literal(plain) or _pairs(plain)
         if isinstance(exc, json.JSONDecodeError):
-            why = f"{exc.msg} at line {exc.lineno}, character {exc.colno} of the cell"
+            why, hint = _unreadable(value, exc)
         else:
             why = "a number has too many digits"
     if not isinstance(found, dict):
-        problems.append(Problem("AM-A003", f"Context is not understood: {why}", value[:200]))
+        problems.append(Problem("AM-A003", f"Context is not understood: {why}", value[:200], hint))
         return None
     if repeated:
         key = repeated[0]
@@ -108,6 +113,70 @@ def _object(value: str, problems: list[Problem]) -> dict[str, Any] | None:
         problems.append(Problem("AM-A003", exc.message, value[:200]))
         return None
     return checked
+
+
+def _unreadable(value: str, exc: json.JSONDecodeError) -> tuple[str, str | None]:
+    """Why a text is no JSON object, and what to do when that can be told."""
+    missing = _unclosed(value)
+    if missing:
+        return missing, None
+    bare = _bare_value(value)
+    if bare is not None and value[exc.pos : exc.pos + 1] != '"':  # else a comma is missing before a key
+        key, written, at = bare
+        pair = f"{json.dumps(key, ensure_ascii=False)}: {json.dumps(written, ensure_ascii=False)}"
+        hint = f"Put the value in quotes: {{{pair}}}." if len(pair) <= MOST_SHOWN else "Put the value in quotes."
+        return f"the value of {key!r} is no JSON{_at(value, at)}", hint
+    return f"{exc.msg}{_at(value, exc.pos)}", None
+
+
+def _at(value: str, at: int) -> str:
+    return f" at line {value.count(chr(10), 0, at) + 1}, character {at - value.rfind(chr(10), 0, at)} of the cell"
+
+
+def _unclosed(value: str) -> str:
+    """The bracket or quote that is missing at the end of a text; empty when that cannot be said."""
+    opened, at = "", 0
+    while at < len(value):
+        sign = value[at]
+        if sign in "\"'" and (quoted := _QUOTED.match(value, at)):
+            at = quoted.end()
+            continue
+        if sign == '"':
+            return f"a quote is not closed; it opens{_at(value, at)}"
+        if sign in _CLOSING:
+            opened += _CLOSING[sign]
+        elif sign in _CLOSING.values():
+            if not opened.endswith(sign):
+                return ""
+            opened = opened[:-1]
+        at += 1
+    if not opened:
+        return ""
+    return "the closing brace } is missing" if opened[-1] == "}" else f"the closing bracket {opened[-1]} is missing"
+
+
+def _bare_value(value: str) -> tuple[str, str, int] | None:
+    """(key, value, where it begins) of the first value that is a text without quotes, in an object with quoted keys."""
+    end = 0
+    while value[end : end + 1] in ("{", ",") and (key := _JSON_KEY.match(value, end + 1)):
+        at = key.end()
+        end = _value_end(value, at)
+        written = value[at:end].strip()
+        constant = written.casefold() in ("true", "false", "null", "none")
+        if written and written[0] not in "\"'{[(" and not constant and _json(written) is None:
+            return _unescaped(key[1]), written, at
+    return None
+
+
+def _value_end(value: str, at: int) -> int:
+    """Where a value of an object ends: at a comma or a brace outside quotes and brackets."""
+    depth = 0
+    while at < len(value) and (depth or value[at] not in ",}"):
+        sign = value[at]
+        quoted = _QUOTED.match(value, at) if sign in "\"'" else None
+        depth += (sign in "([{") - (sign in ")]}")
+        at = quoted.end() if quoted else at + 1
+    return at
 
 
 def parts(option: Any) -> list[Any]:

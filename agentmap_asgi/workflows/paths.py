@@ -4,8 +4,8 @@ for `POST /validate`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any, Final
 
 from ..agents.registry import Agent, Registry
 from ..execution.fields import SPECIAL
@@ -16,11 +16,17 @@ from .diagnostics import Diagnostic
 from .graph import MOST_WORK, Effort, Flow, Loop, flow, forward, loops, named, survey
 from .model import FunctionRoute, Node, Workflow
 
+ALIKE: Final = 0.8
+"""How like each other names are of which one may be the other, misspelt."""
 
-def check_paths(workflow: Workflow, registry: Registry, *, effort: Effort | None = None) -> tuple[Diagnostic, ...]:
-    """Fields read before they are written on some path, written by parallel branches, or never read.
 
-    Nothing is said of workflows that are broken.
+def check_paths(
+    workflow: Workflow, registry: Registry, *, effort: Effort | None = None, given: Collection[str] = ()
+) -> tuple[Diagnostic, ...]:
+    """Fields read before they are written on some path, written by parallel branches, misspelt, or never read; texts
+    that go into no field.
+
+    `given` are fields that callers are known to give. Nothing is said of workflows that are broken.
     """
     effort = effort or Effort()
     found: list[Diagnostic] = []
@@ -29,10 +35,11 @@ def check_paths(workflow: Workflow, registry: Registry, *, effort: Effort | None
     agents = {
         name: agent for name, node in workflow.nodes.items() if (agent := registry.find(node.agent_type)) is not None
     }
+    report = Report(found, workflow.file, workflow.name, guess=effort.guess)
+    _check_texts(workflow.nodes.values(), agents, report)
     edges = flow(workflow.nodes, agents, effort=effort)
     if edges.anywhere:
-        return ()  # where any node may follow, no path tells anything
-    report = Report(found, workflow.file, workflow.name)
+        return tuple(found)  # where any node may follow, no path tells anything
     work = _work(workflow, edges)
     effort.paths -= min(work, MOST_WORK)
     inner = loops(edges.targets, workflow.entry, effort=effort) if work <= MOST_WORK and effort.paths >= 0 else None
@@ -43,14 +50,20 @@ def check_paths(workflow: Workflow, registry: Registry, *, effort: Effort | None
     known = {(problem.code, problem.text) for problem in workflow.diagnostics}
     _check_reads(paths, report, known)
     _check_parallel_writes(paths, report)
-    _check_unread(paths, report)
+    unread = paths.unread()
+    unread -= _check_spelling(paths, report, unread, given)
+    _check_unread(paths, report, unread - paths.results())
     return tuple(sorted(found, key=lambda problem: problem.row or 0))
 
 
-def paths_of(workflows: Iterable[Workflow], registry: Registry) -> list[Diagnostic]:
+def paths_of(
+    workflows: Iterable[Workflow], registry: Registry, given: Callable[[Workflow], Collection[str]] = lambda _: ()
+) -> list[Diagnostic]:
     """What `check_paths` says of each workflow; the work for all of them together is bounded."""
     effort = Effort()
-    return [one for workflow in workflows for one in check_paths(workflow, registry, effort=effort)]
+    return [
+        one for workflow in workflows for one in check_paths(workflow, registry, effort=effort, given=given(workflow))
+    ]
 
 
 def _work(workflow: Workflow, edges: Flow) -> int:
@@ -83,10 +96,10 @@ class _Paths:
             for route in (self.nodes[name].edge, self.nodes[name].on_success, self.nodes[name].on_failure)
             if len(named(route)) > 1 and not isinstance(route, FunctionRoute)
         ]
-        self.below = {target: self._reached(target) for _, route in self.forks for target in named(route)}
+        self.below = {target: self.reached(target) for _, route in self.forks for target in named(route)}
         """The target of a fork -> all nodes that its branch can run."""
 
-    def _reached(self, start: str) -> set[str]:
+    def reached(self, start: str) -> set[str]:
         found, look = {start}, [start]
         for name in look:
             new = [target for target in self.after[name] if target not in found]
@@ -120,6 +133,14 @@ class _Paths:
             self._shown[name] = shown_by(self.nodes[name], self.agents.get(name))
         return self._shown[name]
 
+    def place(self, node: Node, field: str) -> int:
+        """The column in which a node names a field."""
+        if any(entry.source.partition(".")[0] == field for entry in node.inputs):
+            return columns.INPUTS
+        if field in self.shown(node.name):
+            return columns.PROMPT
+        return columns.MAP_OVER if field == (node.map_over or "").partition(".")[0] else columns.CONTEXT
+
     def mentions(self, node: Node) -> set[str]:
         """Fields that a node may use in any way."""
         agent = self.agents.get(node.name)
@@ -132,6 +153,55 @@ class _Paths:
         if node.options and agent is not None:
             names = names.union(word.partition(".")[0] for text in _texts(node.options) for word in _words(text))
         return names
+
+    def unread(self) -> set[str]:
+        """Fields that nodes write and none uses; none at all where a sub-workflow gets the whole state."""
+        if any(not node.inputs and self._runs_another(node) for node in self.nodes.values()):
+            return set()
+        written = {field for name in self.order for field in written_by(self.nodes[name])}
+        return written.difference(*map(self.mentions, self.nodes.values()))
+
+    def results(self) -> set[str]:
+        """Fields of the last nodes that write any, on some path: what the caller reads."""
+        found: set[str] = set()
+        idle: set[str] = set()  # nodes from which the workflow can end without another write
+        for name in reversed(self.order):
+            node = self.nodes[name]
+            if self._can_end(node) or not idle.isdisjoint(self.after[name]):
+                found.update(written_by(node))
+                if not node.outputs or self.decides(node):
+                    idle.add(name)
+        return found
+
+    def decides(self, node: Node) -> bool:
+        """Whether the use of a node is where it leads."""
+        agent = self.agents.get(node.name)
+        return agent is not None and agent.rich and not agent.sub_workflow
+
+    def _runs_another(self, node: Node) -> bool:
+        agent = self.agents.get(node.name)
+        return agent is not None and agent.sub_workflow
+
+    def _can_end(self, node: Node) -> bool:
+        """Whether a branch can end with a node, short of an error."""
+        if not self.after[node.name]:
+            return True
+        agent = self.agents.get(node.name)
+        if node.edge or (agent is not None and agent.targets is not None and not agent.waits):
+            return False
+        answers = agent is not None and agent.rich
+        return not (node.on_success and (node.on_failure or not answers))
+
+
+def _check_texts(nodes: Iterable[Node], agents: Mapping[str, Agent], report: Report) -> None:
+    """Texts that no node is given. What a last node makes may be a note for people."""
+    for node in nodes:
+        only_text = agents[node.name].only_text if not node.outputs and node.name in agents else None
+        if only_text is None or not (node.edge or node.on_success) or not only_text(node):
+            continue
+        if not any(map(columns.suggestion, node.extra)):  # the field may stand under a header that is misspelt
+            message = f"{node.name!r} makes a text and has no Output_Field, so the nodes after it do not get it"
+            report("AM-F007", message, node, columns.OUTPUT)
 
 
 def _check_reads(paths: _Paths, report: Report, known: set[tuple[str, str | None]]) -> None:
@@ -198,15 +268,46 @@ def _check_parallel_writes(paths: _Paths, report: Report) -> None:
                 report("AM-F003", message, paths.nodes[found[-1][1]], columns.OUTPUT, text=field)
 
 
-def _check_unread(paths: _Paths, report: Report) -> None:
-    mentioned = set().union(*map(paths.mentions, paths.nodes.values()))
-    for name in paths.order:
+def _check_spelling(paths: _Paths, report: Report, unread: set[str], given: Collection[str]) -> set[str]:
+    """Report fields that no node writes, while a node before writes one of nearly the same name that nobody reads.
+    Gives the latter.
+    """
+    explained: set[str] = set()
+    writers: dict[str, Node] = {}
+    for name in paths.order if unread else ():
+        if paths.after[name]:
+            for field in unread.intersection(written_by(paths.nodes[name])):
+                writers.setdefault(field, paths.nodes[name])
+    done = {*given, *(field for node in paths.nodes.values() for field in written_by(node))} if writers else set()
+    nearest: dict[str, str | None] = {}
+    for name in paths.order if writers else ():
         node = paths.nodes[name]
-        agent = paths.agents.get(name)
-        if not paths.after[name] or (agent is not None and agent.rich and not agent.sub_workflow):
-            continue  # what the last nodes write is what the caller reads; a decision has its use in where it leads
+        for field in sorted((paths.reads[name] | paths.shown(name)) - done):
+            if field not in nearest:
+                nearest[field] = report.guess(field, writers, cutoff=ALIKE)
+            near = nearest[field]
+            if near is None or name == writers[near].name or name not in paths.reached(writers[near].name):
+                continue
+            writer = writers[near]
+            verb = "reads" if field in paths.reads[name] else "shows"
+            message = (
+                f"{name!r} {verb} {field!r}, which no node writes; {near!r}, which {writer.name!r} (row {writer.row}) "
+                "writes, is not read"
+            )
+            hint = f"Did you mean {near!r}? If not, the caller gives {field!r}."
+            report("AM-F008", message, node, paths.place(node, field), text=field, hint=hint)
+            done.add(field)
+            explained.add(near)
+    return explained
+
+
+def _check_unread(paths: _Paths, report: Report, unread: set[str]) -> None:
+    for name in paths.order if unread else ():
+        node = paths.nodes[name]
+        if not paths.after[name] or paths.decides(node):
+            continue
         for field in written_by(node):
-            if field not in mentioned:
+            if field in unread:
                 message = f"No node reads {field!r}, which {name!r} writes; only the caller sees it"
                 report("AM-F002", message, node, columns.OUTPUT, text=field)
 

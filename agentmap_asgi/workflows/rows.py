@@ -16,7 +16,7 @@ from .cells import Memo, NameMemo, Trouble
 from .codes import diagnostic
 from .columns import COLUMNS
 from .diagnostics import Diagnostic
-from .graph import Effort, Targets
+from .graph import Effort, Targets, named
 from .model import FunctionRoute, Node, Route, Workflow
 from .notes import notes
 from .prompts import PREFIXES, Prompts
@@ -111,6 +111,8 @@ class Reading:
         self.letters = {column.name: opened.layout.letter(at) for at, column in enumerate(COLUMNS)}
         self.misspelt = bool(opened.layout.misspelt)
         self.total = self.skipped = self.reported = 0
+        self.spaced: set[str] = set()
+        """Targets of routing cells that begin with a space."""
         self.functions_named = False
         """Whether any routing cell holds a function."""
 
@@ -362,6 +364,8 @@ class Reading:
             effort=self.effort,
             misspelt=self.misspelt,
             contexts=draft.contexts,
+            delimiter=self.sheet.delimiter,
+            spaced=self.spaced,
         )
 
     def _draft(self, name: str) -> Draft:
@@ -498,6 +502,8 @@ class Reading:
 
     def _route(self, text: str) -> cell.Parsed[Route]:
         route, problems = cell.route(text)
+        if text[:1].isspace():
+            self.spaced.update(named(route))
         self.functions_named = self.functions_named or isinstance(route, FunctionRoute)
         if isinstance(route, FunctionRoute) and self.functions is not None and route.function not in self.functions:
             name = route.function

@@ -395,6 +395,7 @@ def _header_problems(header: list[str], found: Layout, file: str, row: int, like
                 diagnostic(
                     "AM-H002",
                     f"The column {text!r} is unknown",
+                    severity="warning" if near_name else None,  # its cells may be meant, routing among them
                     hint=hint,
                     file=file,
                     row=row,

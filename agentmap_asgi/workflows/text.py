@@ -85,9 +85,9 @@ class Guess:
         """`work` is in pairs of characters that are compared."""
         self.left = work
 
-    def __call__(self, word: str, known: Collection[str]) -> str | None:
+    def __call__(self, word: str, known: Collection[str], *, cutoff: float = 0.6) -> str | None:
         if self.left <= 0 or len(word) > 100:
             return None
         close = [name for name in known if len(word) <= 3 * len(name) <= 9 * len(word)]
         self.left -= len(word) * sum(map(len, close)) + len(known)
-        return nearest(word, close) if self.left >= 0 else None
+        return nearest(word, close, cutoff=cutoff) if self.left >= 0 else None

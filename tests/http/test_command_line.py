@@ -139,6 +139,18 @@ def test_inputs_that_are_none_are_refused(given: list[str], source: Path, capsys
     assert given[0] in err
 
 
+def test_warnings_do_not_fail_a_check(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A header, a field and a text that are likely meant otherwise are to be noted, and the status is 0."""
+    rows = "G,A,B,12,price,\nG,B,C,{prise},message,\nG,C,D,Hello,,\nG,D,,,,\n"
+    (source.parent / "noted.csv").write_text(f"GraphName,Node,Edge,Prompt,Output_Field,Failure\n{rows}")
+    status, out, _ = run(capsys, "check", source.parent / "noted.csv")
+    assert (status, re.findall(r"^(\w+): .*(AM-\w+)", out, re.MULTILINE)) == (
+        0,
+        [("warning", "AM-H002"), ("warning", "AM-F008"), ("warning", "AM-F007")],
+    )
+    assert out.splitlines()[-1] == "1 workflow in 1 file: 0 errors, 3 to note"
+
+
 def test_files_are_checked(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Every diagnostic with its place; the status is 1 when one of them is an error."""
     status, out, _ = run(capsys, "check", source)

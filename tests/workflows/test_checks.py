@@ -66,6 +66,41 @@ def test_targets_that_are_not_separated_by_bars_are_understood(written: str) -> 
     assert (problem.code, problem.fix) == ("AM-R001", None)
 
 
+CUT = {
+    "a sentence": ("A,default,Hello, and how are you", "Edge"),
+    "a field in braces": ("A,default,Hello,{name}", "Edge"),
+    "one word after a space": ("A,default,Hello {name}, now", "Edge"),
+    "the target has moved on": ("A,default,Hello {name},now,B", "Edge"),
+}
+CUT_HEADER = "GraphName,Node,AgentType,Prompt,Edge,Output_Field,Success_Next\n"
+
+
+@pytest.mark.parametrize(("row", "column"), CUT.values(), ids=CUT)
+def test_a_target_that_is_the_rest_of_a_text_has_a_remedy(row: str, column: str) -> None:
+    """A comma without quotes has moved the cells behind it."""
+    problem = load(CUT_HEADER + f"G,{row}\nG,B\n").findings[0]
+    assert (problem.code, problem.column_name) == ("AM-R001", column)
+    assert problem.hint.endswith("If the comma before it belongs to a text, put that cell in quotes.")
+    semicolons = load((CUT_HEADER + f"G,{row}\nG,B\n").replace(",", ";")).findings
+    assert any("If the semicolon before it" in problem.hint for problem in semicolons)
+
+
+UNCUT = {
+    "no text before it": "G,A,default,,the next one\nG,B\n",
+    "a near name": "G,A,default,Hello,B next\nG,B nexxt\n",
+    "one word": "G,A,default,Hello,Zzzzzz\nG,B\n",
+    "its own name behind it": "G,A,default,Hello,Zzzzzz,A\nG,B\n",
+    "all cells begin with a space": "G,A,default,Hello, Zzzzzz\nG,C,default,Hello, B\nG,B\n",
+}
+
+
+@pytest.mark.parametrize("rows", UNCUT.values(), ids=UNCUT)
+def test_other_unknown_targets_say_nothing_of_commas(rows: str) -> None:
+    """Where nothing shows that a text was cut."""
+    problem = next(problem for problem in load(CUT_HEADER + rows).findings if problem.code == "AM-R001")
+    assert "comma" not in problem.hint
+
+
 CAUSES = {
     "an error value as target": (("A,,#REF!", "B"), "AM-V002"),
     "an error value among targets": (("A,,B|#N/A", "B"), "AM-V002"),

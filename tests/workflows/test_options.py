@@ -47,7 +47,14 @@ def test_the_forms_of_a_context(text: str, values: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("text", "word"),
     [
-        ('{"a": 1', "line 1, character 8"),
+        ('{"a": 1', "the closing brace } is missing"),
+        ('{"a": {"b": 1}', "the closing brace } is missing"),
+        ('{"a": [1, 2', "the closing bracket ] is missing"),
+        ('{"a": [1, 2}', "line 1, character 12"),
+        ('{"a":\n "x}', "a quote is not closed; it opens at line 2, character 2"),
+        ('{"a": 1 "b": 2}', "line 1, character 9"),
+        ('{"a": TRUE}', "line 1, character 7"),
+        ('{"a": 1} b', "line 1, character 10"),
         ('{"a":\n 1 2}', "line 2"),
         ('{"a": NaN}', "NaN"),
         ('{"a": 1e999}', "inf"),
@@ -71,6 +78,27 @@ def test_a_broken_context_is_one_error(text: str, word: str) -> None:
     found, problems = options.context(text)
     assert (dict(found.values), [problem.code for problem in problems]) == ({}, ["AM-A003"])
     assert word in problems[0].message
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "place", "remedy"),
+    [
+        ('{"when": amount > 1000}', "when", "line 1, character 10", '{"when": "amount > 1000"}'),
+        ('{"when": 1000 < amount}', "when", "line 1, character 10", '{"when": "1000 < amount"}'),
+        ('{"a": "x",\n "b": Zoë, "c": 1}', "b", "line 2, character 7", '{"b": "Zoë"}'),
+        ('{"a": [1], "when": x in [1, 2], "c": 1}', "when", "character 20", '{"when": "x in [1, 2]"}'),
+        ('{"when": kind == "a,b"}', "when", "character 10", r'{"when": "kind == \"a,b\""}'),
+        ('{"a": ' + "word " * 30 + "}", "a", "character 7", "Put the value in quotes."),
+    ],
+)
+def test_a_value_without_quotes_is_named_by_its_key(text: str, key: str, place: str, remedy: str) -> None:
+    """The hint shows the pair as it should be, unless it is long."""
+    (problem,) = options.context(text)[1]
+    assert problem.code == "AM-A003"
+    assert f"{key!r} is no JSON at " in problem.message
+    assert place in problem.message
+    assert problem.hint is not None
+    assert remedy in problem.hint
 
 
 def test_a_python_literal_is_small() -> None:

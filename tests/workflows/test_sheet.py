@@ -244,10 +244,10 @@ def test_headers_match_in_any_case_and_by_alias() -> None:
 
 
 def test_an_unknown_column_is_kept_and_reported() -> None:
-    """Its cells are kept by header; a close known name is suggested."""
+    """Its cells are kept by header; a close known name is suggested, with a warning, for what it says is lost."""
     loaded = load("GraphName,Node,Promt,Owner\nG,A,hi,me\n")
     assert [(p.code, p.severity, p.text) for p in loaded.findings] == [
-        ("AM-H002", "info", "Promt"),
+        ("AM-H002", "warning", "Promt"),
         ("AM-H002", "info", "Owner"),
     ]
     assert "Did you mean Prompt?" in loaded.findings[0].hint
@@ -280,7 +280,23 @@ def test_a_missing_node_column_is_one_error() -> None:
     (problem,) = load("GraphName,Node Nam\nG,A\n").findings
     assert problem.code == "AM-H001"
     assert "'Node Nam'" in problem.hint
-    assert suggestion("Node Nam") in COLUMNS[1].aliases
+    assert suggestion("Node Nam") == "Node"
+
+
+@pytest.mark.parametrize(
+    ("header", "name"),
+    [
+        ("Failure", "Failure_Next"),
+        ("Success", "Success_Next"),
+        ("OnSuccess", "Success_Next"),
+        ("Outputs", "Output_Field"),
+        ("nxt_node", "next_node"),
+        ("Title", None),
+    ],
+)
+def test_a_columns_own_name_is_suggested_before_its_other_names(header: str, name: str | None) -> None:
+    """Unless only another name is like the header."""
+    assert suggestion(header) == name
 
 
 def test_two_columns_of_one_meaning_are_merged() -> None:
