@@ -391,18 +391,19 @@ def _header_problems(header: list[str], found: Layout, file: str, row: int, like
             near_name = columns.suggestion(text) if number < MOST_GUESSES else None
             meant = columns.known(near_name) if near_name else None
             hint = f"Did you mean {near_name}? Otherwise it is kept and has no effect." if near_name else None
+            lacks = meant is not None and not found.cells[meant]
             problems.append(
                 diagnostic(
                     "AM-H002",
                     f"The column {text!r} is unknown",
-                    severity="warning" if near_name else None,  # its cells may be meant, routing among them
+                    severity="warning" if lacks else None,  # its cells may be meant, routing among them
                     hint=hint,
                     file=file,
                     row=row,
                     column=columns.letter(position),
                     column_name=text,
                     text=text,
-                    fix=near_name if meant is not None and not found.cells[meant] and meant not in mended else None,
+                    fix=near_name if lacks and meant not in mended else None,
                 )
             )
             mended.add(meant)
