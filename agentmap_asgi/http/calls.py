@@ -11,7 +11,6 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from ..errors import AgentMapError, StoreUnavailable, StoreUnusable
-from ..execution.document import settled_document
 from ..services.agentmap import AgentMapService
 from ..services.starting import CallOptions, call_options
 from ..services.watching import LOOK_SECONDS
@@ -113,9 +112,7 @@ class Calls:
                         break
             if not run.settled:
                 return Called(service._shown(run), True, False)
-        shared = not (self.formats or self.filters)
-        found = await service._document(run) if run.lost else settled_document(run, shared=shared)
-        return Called(found, False, False)
+        return Called(await service._document(run, shared=not (self.formats or self.filters)), False, False)
 
     async def _through_override(
         self,

@@ -561,8 +561,8 @@ class AgentMapService(Links):
 
     def declared_inputs(self, workflow: Workflow) -> frozenset[str]:
         """The fields of the input schema that the host has declared for a workflow, if any."""
-        declared = self.context.input_schemas.get(workflow.name)
-        return frozenset() if declared is None else frozenset(declared.model_json_schema().get("properties", ()))
+        declared = workflow.name in self.context.input_schemas
+        return frozenset(self._schema(workflow).get("properties", ()) if declared else ())
 
     def _agents(self, workflow: Workflow) -> dict[str, Agent]:
         found = {name: self.registry.find(node.agent_type) for name, node in workflow.nodes.items()}

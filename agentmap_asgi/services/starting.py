@@ -234,9 +234,9 @@ class Starting:
             self._forecast(run, found)
         return found
 
-    async def _document(self, run: Run) -> dict[str, Any]:
+    async def _document(self, run: Run, *, shared: bool = False) -> dict[str, Any]:
         """The document of a run that has settled, here or, when it was left to another process, there."""
-        return await self._stored(run.id) if run.lost else settled_document(run)
+        return await self._stored(run.id) if run.lost else settled_document(run, shared=shared)
 
     async def _stored(self, execution_id: str) -> dict[str, Any]:
         return stored_document(await self._row(execution_id))

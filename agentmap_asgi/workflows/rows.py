@@ -514,24 +514,20 @@ class Reading:
         return route, problems
 
     def _unclosed(self, found: list[str], row: int, line: int) -> None:
-        position = len(found) - 1
-        letter = columns.letter(position)
-        message = f"A quote opens in row {row}, column {letter}, and is not closed; the rest of the file is inside it"
-        problem = self._add(None, "AM-D001", message, row=row, line=line, text=found[-1][:60].rstrip(END))
-        self.fatal.append(_in_column(problem, letter))
+        text = found[-1][:60].rstrip(END)
+        self._quote((row, line, len(found) - 1), "is not closed; the rest of the file is inside it", text=text)
         self.reported += 1
 
     def _late_quote(self) -> None:
-        found = first_late_quote(self.sheet)
+        found = first_late_quote(self.sheet.text, self.sheet.delimiter, self.sheet.first)
         if found is not None:
-            row, line, position = found
-            letter = columns.letter(position)
-            message = (
-                f"A quote opens in row {row}, column {letter}, and the next one does not end the cell: text follows "
-                "it, so rows may be inside the cell"
-            )
-            problem = self._add(None, "AM-D001", message, row=row, line=line)
-            self.fatal.append(_in_column(problem, letter))
+            self._quote(found, "the next one does not end the cell: text follows it, so rows may be inside the cell")
+
+    def _quote(self, place: tuple[int, int, int], what: str, text: str | None = None) -> None:
+        row, line, position = place
+        letter = columns.letter(position)
+        message = f"A quote opens in row {row}, column {letter}, and {what}"
+        self.fatal.append(_in_column(self._add(None, "AM-D001", message, row=row, line=line, text=text), letter))
 
     def _too_many(self, row: int, line: int, max_rows: int) -> None:
         message = f"The file has more than {max_rows} rows"

@@ -75,6 +75,7 @@ class Sheet:
     likely: int | None = None
     """The row that looks like the header, where this one does not."""
     text: str = ""
+    """All of a text file."""
     first: int = 1
     """The number of the first record of the text: 0 for the line `sep=`, which is no row."""
 
@@ -294,35 +295,33 @@ def _late(delimiter: str) -> re.Pattern[str]:
     return re.compile(rf'(?:(?:{quoted}{blanks}|(?!"){rest}*+){sign})*+(?={quoted}{blanks}{rest})')
 
 
-def strays(cells: list[str], line: str) -> bool:
+def _strays(cells: list[str], line: str) -> bool:
     """Whether a row behind a cell of several lines begins with what is left of that cell: its first cell, which is a
     name, is not quoted and has a quote in it.
     """
     return bool(cells) and '"' in cells[0] and not line.startswith('"') and not skippable(cells)
 
 
-def first_late_quote(opened: Sheet) -> tuple[int, int, int] | None:
+def first_late_quote(text: str, delimiter: str, first: int = 1) -> tuple[int, int, int] | None:
     """(row, text line, position) of the first cell over several lines that is closed too late, or by a quote at the end
-    of a line, so that what is left of that cell begins a row.
+    of a line, so that what is left of that cell begins a row. `first` is the number of the first row.
     """
-    lines = list(io.StringIO(opened.text, newline=""))
-    records: _Reader = csv.reader(lines, delimiter=opened.delimiter)  # type: ignore[assignment]
+    lines = list(io.StringIO(text, newline=""))
+    records: _Reader = csv.reader(lines, delimiter=delimiter)  # type: ignore[assignment]
     before, last = 0, None
     try:
-        for row, cells in enumerate(records, opened.first):
+        for row, cells in enumerate(records, first):
             end = records.line_num
-            if last is not None and strays(cells, lines[before]):
+            if last is not None and _strays(cells, lines[before]):
                 return last
             last = None
             if end > before + 1:
                 whole = "".join(lines[before:end])
-                at = late_quote(whole, opened.delimiter)
-                position = next((at for at, cell in enumerate(cells) if "\n" in cell or "\r" in cell), 0)
-                line = 1
+                at = late_quote(whole, delimiter)
                 if at is not None:
-                    _, line, position = locate(whole, at, opened.delimiter)
+                    _, line, position = locate(whole, at, delimiter)
                     return row, before + line, position
-                last = row, before + 1, position
+                last = row, before + 1, next((at for at, cell in enumerate(cells) if "\n" in cell or "\r" in cell), 0)
             before = end
     except csv.Error:
         pass

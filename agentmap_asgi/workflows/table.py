@@ -16,7 +16,7 @@ from . import columns
 from .cells import names
 from .columns import COLUMNS, Layout
 from .package import Unreadable
-from .sheet import decoded, dialect, late_quote, skippable, strays
+from .sheet import decoded, dialect, first_late_quote, skippable
 from .text import NOTHING, normalised
 
 _LISTS: Final = frozenset(
@@ -131,6 +131,9 @@ def read(data: bytes) -> Table:
     if doubtful is not None and doubtful[0] == "AM-E003":
         raise Unreadable(doubtful[0], doubtful[2])
     body, written, delimiter = dialect(text)
+    late = first_late_quote(body, delimiter) if '"' in body else None
+    if late is not None:
+        raise Unreadable("AM-D001", f"The quote that opens in text line {late[1]} is closed too late")
     if written is not None:
         body = body[1:]
     lines = list(io.StringIO(body, newline=""))
@@ -152,19 +155,14 @@ def read(data: bytes) -> Table:
 def _rows(lines: list[str], delimiter: str, shift: int) -> Iterator[Row]:
     end = "\0"  # no file holds it, so only a quote that is not closed can swallow it
     reader = csv.reader([*lines, end], delimiter=delimiter)
-    before, several = 0, False
+    before = 0
     try:
         for cells in reader:
             if before == len(lines):
                 return
             if reader.line_num > len(lines):
                 raise Unreadable("AM-D001", f"The quote that opens in text line {before + shift + 1} is not closed")
-            whole = "".join(lines[before : reader.line_num])
-            late = several and strays(cells, whole)
-            several = reader.line_num > before + 1
-            if late or (several and late_quote(whole, delimiter) is not None):
-                raise Unreadable("AM-D001", f"A quote that opens in text line {before + shift + 1} is closed too late")
-            yield Row(cells, whole, before + shift + 1)
+            yield Row(cells, "".join(lines[before : reader.line_num]), before + shift + 1)
             before = reader.line_num
     except csv.Error as exc:
         raise Unreadable("AM-D004", f"Text line {before + shift + 1} cannot be read: {exc}") from exc
